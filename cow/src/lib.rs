@@ -1,0 +1,13 @@
+//! The vocabulary and mechanics of container layers.
+//!
+//! What a layer *is* lives here: digests and chain ids ([`digest`]), the metadata of one file
+//! ([`meta`]), how a tree changed ([`change`]), and the errors that all of it speaks ([`error`]).
+//! Nothing in this crate mounts, knows a driver, opens a socket or decides where layers are kept:
+//! every function works below a directory that the caller holds open.
+
+pub mod change;
+pub mod digest;
+pub mod error;
+pub mod meta;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,17 @@
+//! The storage drivers: one trait, one contract, every backend.
+//!
+//! [`Driver`] is written method by method in [`driver`]; the conformance table in `tests/` holds
+//! every backend to it and compares what they show with `vfs`, which keeps full copies and is
+//! therefore the oracle. Drivers know directories and layers; they know neither images nor sockets
+//! nor each other.
+
+pub mod driver;
+pub mod error;
+pub mod id;
+
+pub use driver::{
+    Access, Applied, Capabilities, CreateOptions, Driver, Finding, LayerInfo, LayerRecord, Mount,
+    State, Usage,
+};
+pub use error::{Error, Result};
+pub use id::LayerId;
