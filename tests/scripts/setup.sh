@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs the Debian packages of one purpose (build, run, test, bench) that are not there yet.
+set -euo pipefail
+
+case "${1:-build}" in
+build) packages="gcc libc6-dev pkg-config libclang-dev libseccomp-dev make" ;;
+run) packages="mmdebstrap" ;;
+test) packages="mmdebstrap buildah umoci attr acl libcap2-bin busybox-static e2fsprogs python3" ;;
+bench) packages="mmdebstrap buildah docker.io containerd runc umoci attr libcap2-bin" ;;
+*)
+    echo "usage: $0 build|run|test|bench" >&2
+    exit 2
+    ;;
+esac
+
+missing=()
+for package in $packages; do
+    state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$state" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "missing Debian packages, install them as root: ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "installing: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    # A first try without an update is quick where the lists are fresh.
+    apt-get install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 || {
+        apt-get update -q >/dev/null
+        apt-get install -y --no-install-recommends "${missing[@]}" >/dev/null
+    }
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "cargo is missing: layerd needs Rust 1.88 or newer (Debian 12's own is too old; see rustup.rs)" >&2
+    exit 1
+fi
