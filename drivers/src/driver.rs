@@ -61,12 +61,16 @@ pub struct CreateOptions {
     pub size: Option<u64>,
     /// Driver options of this layer (Docker's `--storage-opt`), as yet unread.
     pub options: BTreeMap<String, String>,
+    /// What the catalogue wants to find again should it lose its own record: kept in the layer's
+    /// metadata file from the beginning and shown as [`LayerRecord::labels`] of [`LayerInfo`], until
+    /// [`Driver::commit`] replaces them.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl CreateOptions {
     /// A writable layer without options.
     pub fn active() -> Self {
-        Self { state: State::Active, size: None, options: BTreeMap::new() }
+        Self { state: State::Active, size: None, options: BTreeMap::new(), labels: BTreeMap::new() }
     }
 
     /// A read-only view without options.
