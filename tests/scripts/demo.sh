@@ -12,7 +12,7 @@ say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 
 if [ ! -s "$work/debian.tar" ]; then
     echo "building a Debian root file system (mmdebstrap, about half a minute)"
-    mmdebstrap --quiet --variant=minbase --mode=root bookworm "$work/debian.tar.part"
+    mmdebstrap --quiet --format=tar --variant=minbase --mode=root bookworm "$work/debian.tar.part"
     mv "$work/debian.tar.part" "$work/debian.tar"
 fi
 
