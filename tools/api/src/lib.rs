@@ -5,6 +5,11 @@
 //! object; a stream is one JSON object a line (`application/x-ndjson`). Unknown fields are ignored
 //! by both sides, so that either may be newer.
 
+pub mod client;
 pub mod types;
 
+pub use client::{Client, ClientError};
 pub use types::*;
+
+/// Where layerd listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/layerd/layerd.sock";

@@ -115,6 +115,28 @@ pub struct ImageList {
     pub images: Vec<ImageSummary>,
 }
 
+/// `GET /v1/images/{reference}`: one image with all that is known of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageDetails {
+    /// The image as the list shows it.
+    pub image: ImageSummary,
+    /// The image's config as it was imported (OCI image-spec, `config.md`).
+    pub config: serde_json::Value,
+    /// The layers, bottom to top.
+    pub layers: Vec<ImageLayer>,
+}
+
+/// One layer of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageLayer {
+    /// The identity of the stack with this layer on top.
+    pub chain_id: String,
+    /// The digest of the layer's uncompressed tar.
+    pub diff_id: String,
+    /// Bytes that it takes by itself.
+    pub size: u64,
+}
+
 /// The body of `POST /v1/images/tag`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TagRequest {
@@ -168,7 +190,14 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
-/// The body of `POST /v1/snapshots` (prepare or view) and, with `key` and `name`, of its commit.
+/// The answer of `POST /v1/snapshots` and of `GET /v1/snapshots/mounts`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MountList {
+    /// To be made in this order.
+    pub mounts: Vec<Mount>,
+}
+
+/// The body of `POST /v1/snapshots` (prepare or view).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SnapshotRequest {
     /// The client's name for the snapshot: any string.
@@ -197,6 +226,20 @@ pub struct CommitSnapshotRequest {
     /// Labels, in place of the active one's.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+/// The body of a request that names one snapshot, such as `POST /v1/snapshots/remove`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyRequest {
+    /// Key or name.
+    pub key: String,
+}
+
+/// `GET /v1/snapshots`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotList {
+    /// All snapshots, by key.
+    pub snapshots: Vec<SnapshotInfo>,
 }
 
 /// One snapshot.
