@@ -5,9 +5,15 @@
 //! Nothing in this crate mounts, knows a driver, opens a socket or decides where layers are kept:
 //! every function works below a directory that the caller holds open.
 
+pub mod at;
 pub mod change;
 pub mod digest;
 pub mod error;
 pub mod meta;
+pub mod root;
+pub mod xattr;
+
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, ErrorKind, Result};

@@ -2,3 +2,10 @@
 //!
 //! This is the only crate of the workspace in which `unsafe` may be written; everything that
 //! `rustix` already offers safely is called from there directly and has no wrapper here.
+//! [`mount`] is the one module that is safe through and through: it is here because drivers and
+//! the runtime share it and neither may know the other.
+
+pub mod map;
+pub mod xattr;
+
+pub use map::Mmap;

@@ -1,0 +1,51 @@
+//! Files read in place.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+
+/// A whole file as a read-only byte slice, its pages brought in as they are touched.
+///
+/// # Contract
+/// The file must not shrink while it is mapped: a read past the new end raises SIGBUS, which ends
+/// the process. Map only files that are complete and immutable by agreement (blobs of an archive
+/// or of the store, sealed memory files), never one that an untrusted party can truncate; for
+/// those, read into a buffer. The bytes may change under the reader if somebody writes to the
+/// file, so that nothing may be checked once and then trusted at a second read of the same bytes.
+pub struct Mmap(memmap2::Mmap);
+
+impl Mmap {
+    /// Maps a file from its beginning to its present end; an empty file is an empty slice.
+    pub fn of(file: &File) -> io::Result<Self> {
+        // SAFETY: the mapping is private and read-only, so this process cannot write through it.
+        // That nobody truncates the file meanwhile is the caller's part of the contract above; a
+        // breach ends the process by SIGBUS and does not reach memory that is not the mapping's.
+        unsafe { memmap2::MmapOptions::new().map_copy_read_only(file) }.map(Self)
+    }
+
+    /// Advises the kernel that the file will be read from front to back.
+    pub fn sequential(&self) -> io::Result<()> {
+        self.0.advise(memmap2::Advice::Sequential)
+    }
+}
+
+impl Deref for Mmap {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Mmap {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Mmap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mmap").field("len", &self.len()).finish()
+    }
+}
