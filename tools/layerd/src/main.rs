@@ -1,2 +1,3 @@
-//! TODO
+//! The daemon's command line.
+
 fn main() {}
