@@ -97,7 +97,7 @@ impl Settings {
     /// `InvalidArgument` for an option that is not `key=value`.
     pub fn resolve(self) -> Result<Config> {
         for option in &self.storage_opts {
-            if !option.split_once('=').is_some_and(|(key, _)| !key.is_empty()) {
+            if option.split_once('=').is_none_or(|(key, _)| key.is_empty()) {
                 let reason = "not of the form key=value";
                 let kind = ErrorKind::InvalidArgument;
                 return Err(Error::refused("read storage option", option, reason, kind));
