@@ -6,6 +6,8 @@
 //! the runtime share it and neither may know the other.
 
 pub mod map;
+pub mod mount;
+pub mod mount_attr;
 pub mod xattr;
 
 pub use map::Mmap;
