@@ -1,1 +1,3 @@
-//! TODO
+//! What the tests share.
+
+pub mod tree;
