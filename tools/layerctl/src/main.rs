@@ -1,2 +1,21 @@
-//! TODO
-fn main() {}
+//! layerctl: the command line of layerd.
+//!
+//! Every command gathers what it shows over the daemon's socket into a report, and renders the
+//! report as text or JSON. See `docs/cli.md` for the contract: commands, output, exit codes.
+
+mod cli;
+mod commands;
+mod context;
+mod exit;
+mod names;
+mod output;
+mod private;
+mod progress;
+mod template;
+mod units;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

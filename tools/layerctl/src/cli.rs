@@ -1,0 +1,138 @@
+//! The command line as a whole: global options, and which command was meant.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{commit, diff, images, import, info, inspect, prune, ps, rm, rmi, run, tag};
+use crate::context::Context;
+use crate::exit;
+
+/// Looks into, changes and runs what layerd keeps.
+#[derive(Debug, Parser)]
+#[command(name = "layerctl", version, disable_help_subcommand = true)]
+struct Cli {
+    /// The daemon's socket; without it a private daemon is started when none listens on
+    /// /run/layerd/layerd.sock
+    #[arg(long, global = true, value_name = "PATH", env = "LAYERD_SOCKET")]
+    socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Import(import::Args),
+    Images(images::Args),
+    Tag(tag::Args),
+    Rmi(rmi::Args),
+    Prune(prune::Args),
+    Run(run::Args),
+    Ps(ps::Args),
+    Rm(rm::Args),
+    Commit(commit::Args),
+    Diff(diff::Args),
+    Inspect(inspect::Args),
+    Info(info::Args),
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let running = matches!(cli.command, Command::Run(_));
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) if running => exit::report(&error, exit::RUN_FAILED),
+        Err(error) => exit::report(&error, exit::FAILED),
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let context = Context::open(cli.socket, cli.json)?;
+    match cli.command {
+        Command::Import(args) => import::run(&context, args),
+        Command::Images(args) => images::run(&context, args),
+        Command::Tag(args) => tag::run(&context, args),
+        Command::Rmi(args) => rmi::run(&context, args),
+        Command::Prune(args) => prune::run(&context, args),
+        Command::Run(args) => run::run(context, args),
+        Command::Ps(args) => ps::run(&context, args),
+        Command::Rm(args) => rm::run(&context, args),
+        Command::Commit(args) => commit::run(&context, args),
+        Command::Diff(args) => diff::run(&context, args),
+        Command::Inspect(args) => inspect::run(&context, args),
+        Command::Info(args) => info::run(&context, args),
+    }
+}
+
+/// Help and version are no errors; a bad command line is 2, or 125 where 2 could be taken for the
+/// container's own exit code.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A reader that went away is none of the user's business.
+    drop(error.print());
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if names_run(arguments.iter().map(|a| a.as_os_str())) {
+        ExitCode::from(exit::RUN_FAILED)
+    } else {
+        ExitCode::from(exit::USAGE)
+    }
+}
+
+/// Whether the first argument that is neither a global option nor its value is `run`.
+fn names_run<'a>(mut arguments: impl Iterator<Item = &'a OsStr>) -> bool {
+    while let Some(argument) = arguments.next() {
+        if argument == "--socket" {
+            arguments.next();
+        } else if !argument.as_encoded_bytes().starts_with(b"-") {
+            return argument == "run";
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_found_behind_global_options() {
+        for (line, expected) in [
+            ("run", true),
+            ("--json run x", true),
+            ("--socket run images", false),
+            ("--socket=run run", true),
+            ("images run", false),
+            ("--json", false),
+        ] {
+            let found = names_run(line.split(' ').map(OsStr::new));
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_image_belongs_to_the_container() {
+        let line = "layerctl run --rm -e A=b img --json -x sh -c ls";
+        let cli = Cli::try_parse_from(line.split(' ')).expect("a good command line");
+        assert!(!cli.json, "the option is the container's");
+        let Command::Run(args) = cli.command else { panic!("not run") };
+        assert_eq!(args.image_and_command[1..], ["--json", "-x", "sh", "-c", "ls"]);
+    }
+}
