@@ -1,7 +1,8 @@
 //! The vocabulary and mechanics of container layers.
 //!
 //! What a layer *is* lives here: digests and chain ids ([`digest`]), the metadata of one file
-//! ([`meta`]), how a tree changed ([`change`]), and the errors that all of it speaks ([`error`]).
+//! ([`meta`]), how a tree changed ([`change`]), its tar form ([`tar`]), both spellings of a deletion
+//! ([`whiteout`]), and the errors that all of it speaks ([`error`]).
 //! Nothing in this crate mounts, knows a driver, opens a socket or decides where layers are kept:
 //! every function works below a directory that the caller holds open.
 
@@ -11,6 +12,7 @@ pub mod digest;
 pub mod error;
 pub mod meta;
 pub mod root;
+pub mod whiteout;
 pub mod xattr;
 
 #[cfg(test)]
