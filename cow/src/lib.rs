@@ -12,6 +12,7 @@ pub mod digest;
 pub mod error;
 pub mod meta;
 pub mod root;
+pub mod tar;
 pub mod whiteout;
 pub mod xattr;
 

@@ -1,0 +1,484 @@
+//! The streaming reader.
+
+use std::io::{self, Read};
+
+use super::header::{self, Block, Dialect};
+use super::pax::{self, Extra};
+use super::sparse::{self, Preamble};
+use super::{BLOCK, Entry, EntryKind, Limits, Segment};
+use crate::error::{Error, ErrorKind, Result};
+use crate::meta::Device;
+
+/// The size of the buffer, and so of the largest single write of file content: large enough that
+/// system calls do not show, small enough to stay in a core's second-level cache.
+const BUFFER: usize = 256 << 10;
+
+/// Reads the entries of a tar stream one after another.
+///
+/// The caller's [`Entry`] is filled by [`Reader::next_entry`]; the content of a file is then taken
+/// with [`Reader::content`] or [`Reader::stored`], or passed over by the next call. Memory is bounded
+/// by the buffer and the [`Limits`], whatever the stream says.
+///
+/// Global PAX headers (`g`) are passed over, as the container engines do: layers carry comments in
+/// them, and an engine that honoured them would unpack another tree than its peers.
+#[derive(Debug)]
+pub struct Reader<R> {
+    inner: R,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// Bytes taken from `inner` so far.
+    taken: u64,
+    /// Content bytes of the present entry that were not handed out yet.
+    remaining: u64,
+    /// Zeros that fill the present entry's last block.
+    padding: u64,
+    limits: Limits,
+    entries: u64,
+    ended: bool,
+    headers: Headers,
+}
+
+/// The headers that precede an entry and extend it; reused from entry to entry.
+#[derive(Debug, Default)]
+struct Headers {
+    pax: Vec<u8>,
+    long_name: Vec<u8>,
+    long_link: Vec<u8>,
+}
+
+impl Headers {
+    fn clear(&mut self) {
+        self.pax.clear();
+        self.long_name.clear();
+        self.long_link.clear();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pax.is_empty() && self.long_name.is_empty() && self.long_link.is_empty()
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Starts to read a stream, with the bounds that the kernel sets itself.
+    pub fn new(inner: R) -> Self {
+        Self::with_limits(inner, Limits::default())
+    }
+
+    /// Starts to read a stream with bounds of the caller's choice.
+    pub fn with_limits(inner: R, limits: Limits) -> Self {
+        Self {
+            inner,
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            taken: 0,
+            remaining: 0,
+            padding: 0,
+            limits,
+            entries: 0,
+            ended: false,
+            headers: Headers::default(),
+        }
+    }
+
+    /// Reads up to the next entry and fills `entry` with it; `false` at the end of the archive.
+    ///
+    /// # Errors
+    /// `Corrupt` for a malformed or cut-off stream, `InvalidArgument` for one beyond the limits,
+    /// `Unsupported` for a type of entry that no layer can hold. After an error the reader is of no
+    /// further use.
+    pub fn next_entry(&mut self, entry: &mut Entry) -> Result<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        self.skip_content()?;
+        self.headers.clear();
+        loop {
+            let Some(block) = self.header()? else {
+                self.ended = true;
+                return Ok(false);
+            };
+            let size = header::size(&block[header::SIZE]).ok_or_else(|| bad(&block, "size"))?;
+            match block[header::TYPE] {
+                b'x' | b'X' => self.extension(size, |headers| &mut headers.pax)?,
+                b'L' => self.extension(size, |headers| &mut headers.long_name)?,
+                b'K' => self.extension(size, |headers| &mut headers.long_link)?,
+                b'g' | b'V' => self.skip_block_data(size)?,
+                kind => {
+                    self.fill_entry(&block, kind, size, entry)?;
+                    self.entries += 1;
+                    if self.entries > self.limits.entries {
+                        return Err(refused(entry, "archive has too many entries"));
+                    }
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// Hands the content of the present file to `sink` piece by piece, each with its offset in the
+    /// file, straight from the reader's buffer. Holes of a sparse file are left out.
+    ///
+    /// # Errors
+    /// `Corrupt` when the stream ends within the content, and whatever `sink` returns.
+    pub fn content(
+        &mut self,
+        entry: &Entry,
+        mut sink: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let whole = [Segment { offset: 0, len: self.remaining }];
+        for segment in entry.sparse.as_deref().unwrap_or(&whole) {
+            let (mut offset, mut left) = (segment.offset, segment.len);
+            while left > 0 {
+                let piece = self.piece(left)?;
+                let taken = piece.len();
+                sink(offset, piece)?;
+                self.start += taken;
+                self.remaining -= taken as u64;
+                offset += taken as u64;
+                left -= taken as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// The content of the present entry as it is stored (a sparse file without its holes).
+    pub fn stored(&mut self) -> Content<'_, R> {
+        Content { reader: self }
+    }
+
+    /// Reads what follows the end of the archive, to the end of the stream, and returns the length
+    /// of the whole stream: a digest over the stream is then complete.
+    pub fn drain(&mut self) -> Result<u64> {
+        self.skip_content()?;
+        loop {
+            (self.start, self.end) = (0, 0);
+            if self.fill()? == 0 {
+                return Ok(self.taken);
+            }
+        }
+    }
+
+    /// The next piece of content, at most `most` bytes and never empty.
+    fn piece(&mut self, most: u64) -> Result<&[u8]> {
+        if self.start == self.end && self.fill()? == 0 {
+            return Err(cut_off());
+        }
+        let have = self.end - self.start;
+        let take = usize::try_from(most).map_or(have, |most| most.min(have));
+        Ok(&self.buffer[self.start..self.start + take])
+    }
+
+    /// Reads more behind what the buffer holds, which must be less than all of it.
+    fn fill(&mut self) -> Result<usize> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        loop {
+            match self.inner.read(&mut self.buffer[self.end..]) {
+                Ok(read) => {
+                    self.end += read;
+                    self.taken += read as u64;
+                    return Ok(read);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::sys("read tar", "", error)),
+            }
+        }
+    }
+
+    /// Takes one whole block.
+    fn block(&mut self) -> Result<Block> {
+        while self.end - self.start < BLOCK {
+            if self.buffer.len() - self.start < BLOCK {
+                self.buffer.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            }
+            if self.fill()? == 0 {
+                return Err(cut_off());
+            }
+        }
+        let mut block = [0; BLOCK];
+        block.copy_from_slice(&self.buffer[self.start..self.start + BLOCK]);
+        self.start += BLOCK;
+        Ok(block)
+    }
+
+    /// Takes a header block; none at the two blocks of zeros that end an archive.
+    fn header(&mut self) -> Result<Option<Block>> {
+        let block = self.block()?;
+        if is_zero(&block) {
+            if !self.headers.is_empty() {
+                return Err(corrupt("", "archive ends between a header and its entry"));
+            }
+            if !is_zero(&self.block()?) {
+                return Err(corrupt("", "a single block of zeros within the archive"));
+            }
+            return Ok(None);
+        }
+        if !header::sound(&block) {
+            return Err(bad(&block, "checksum"));
+        }
+        Ok(Some(block))
+    }
+
+    /// Takes the data of a header that extends the next entry.
+    fn extension(&mut self, size: u64, which: fn(&mut Headers) -> &mut Vec<u8>) -> Result<()> {
+        if size > self.limits.header {
+            return Err(Error::invalid("read tar", "", "an extended header is too large"));
+        }
+        self.set_data(size);
+        which(&mut self.headers).clear();
+        while self.remaining > 0 {
+            let piece = self.piece(self.remaining)?;
+            let taken = piece.len();
+            // Borrowed apart: the piece lies in the buffer, the header in its own vector.
+            let range = self.start..self.start + taken;
+            which(&mut self.headers).extend_from_slice(&self.buffer[range]);
+            self.start += taken;
+            self.remaining -= taken as u64;
+        }
+        self.skip_content()
+    }
+
+    fn skip_block_data(&mut self, size: u64) -> Result<()> {
+        self.set_data(size);
+        self.skip_content()
+    }
+
+    fn set_data(&mut self, size: u64) {
+        self.remaining = size;
+        self.padding = size.wrapping_neg() % BLOCK as u64;
+    }
+
+    /// Passes over what is left of the present entry.
+    fn skip_content(&mut self) -> Result<()> {
+        for part in [std::mem::take(&mut self.remaining), std::mem::take(&mut self.padding)] {
+            let mut left = part;
+            while left > 0 {
+                let taken = self.piece(left)?.len();
+                self.start += taken;
+                left -= taken as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills an entry from its header block and the headers before it.
+    fn fill_entry(&mut self, block: &Block, kind: u8, size: u64, entry: &mut Entry) -> Result<()> {
+        entry.clear();
+        self.fill_plain(block, entry)?;
+        let extra = pax::merge(&self.headers.pax, entry, &self.limits)
+            .map_err(|reason| Error::corrupt("read PAX header", path_of(entry), reason))?;
+        let size = extra.stored.unwrap_or(size);
+        self.check_path(entry)?;
+        entry.kind = entry_kind(block, kind, entry)?;
+        self.set_data(0);
+        match entry.kind {
+            EntryKind::File => {
+                self.set_data(size);
+                entry.size = size;
+                if kind == b'S' {
+                    self.old_sparse(block, size, entry)?;
+                } else if extra.preamble || extra.map.is_some() {
+                    self.pax_sparse(extra, size, entry)?;
+                }
+            }
+            EntryKind::HardLink | EntryKind::Symlink => self.check_link(entry)?,
+            EntryKind::Dir | EntryKind::Fifo | EntryKind::Char(_) | EntryKind::Block(_) => {
+                entry.link.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills in what the plain header and GNU's long names say.
+    fn fill_plain(&self, block: &Block, entry: &mut Entry) -> Result<()> {
+        let (long_name, long_link) = (&self.headers.long_name, &self.headers.long_link);
+        match header::text(long_name) {
+            b"" => header::path(block, &mut entry.path),
+            name => entry.path.extend_from_slice(name),
+        }
+        match header::text(long_link) {
+            b"" => entry.link.extend_from_slice(header::text(&block[header::LINK])),
+            link => entry.link.extend_from_slice(link),
+        }
+        let mode = header::number(&block[header::MODE]).ok_or_else(|| bad(block, "mode"))?;
+        entry.mode = u32::try_from(mode & 0o7777).unwrap_or_default();
+        // A PAX record may yet replace an id that the header cannot hold.
+        let id = |field, name| match header::number(field) {
+            Some(id) => Ok(u32::try_from(id).ok().filter(|id| *id != u32::MAX)),
+            None => Err(bad(block, name)),
+        };
+        let has_pax = !self.headers.pax.is_empty();
+        let (uid, gid) = (id(&block[header::UID], "uid")?, id(&block[header::GID], "gid")?);
+        if !has_pax && (uid.is_none() || gid.is_none()) {
+            return Err(bad(block, "uid or gid"));
+        }
+        (entry.uid, entry.gid) = (uid.unwrap_or_default(), gid.unwrap_or_default());
+        entry.mtime.secs =
+            header::number(&block[header::MTIME]).ok_or_else(|| bad(block, "mtime"))?;
+        Ok(())
+    }
+
+    fn check_path(&self, entry: &Entry) -> Result<()> {
+        if entry.path.len() > self.limits.path {
+            return Err(refused(entry, "path is too long"));
+        }
+        if entry.path.len() > self.limits.component {
+            let longest = entry.path.split(|byte| *byte == b'/').map(<[u8]>::len).max();
+            if longest > Some(self.limits.component) {
+                return Err(refused(entry, "a component of the path is too long"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_link(&self, entry: &Entry) -> Result<()> {
+        match entry.link.len() {
+            0 => Err(Error::corrupt("read tar", path_of(entry), "link without a target")),
+            length if length > self.limits.path => Err(refused(entry, "link target is too long")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the map of an old GNU sparse file, which goes on in blocks behind the header.
+    fn old_sparse(&mut self, block: &Block, stored: u64, entry: &mut Entry) -> Result<()> {
+        let malformed = || Error::corrupt("read tar", path_of(entry), "sparse map malformed");
+        let mut map = Vec::new();
+        sparse::old_pairs(&block[header::SPARSE], &mut map).ok_or_else(malformed)?;
+        let real = header::size(&block[header::SPARSE_SIZE]).ok_or_else(malformed)?;
+        let mut more = block[header::SPARSE_MORE] != 0;
+        while more {
+            if map.len() > self.limits.segments {
+                return Err(refused(entry, "sparse file has too many segments"));
+            }
+            let block = self.block()?;
+            let (pairs, another) = sparse::extension(&block);
+            sparse::old_pairs(pairs, &mut map).ok_or_else(malformed)?;
+            more = another;
+        }
+        set_sparse(entry, map, real, stored)
+    }
+
+    /// Takes a sparse map from a PAX header, or from before the content.
+    fn pax_sparse(&mut self, extra: Extra, stored: u64, entry: &mut Entry) -> Result<()> {
+        let real = extra.real_size.ok_or_else(|| {
+            Error::corrupt("read tar", path_of(entry), "sparse file without its real size")
+        })?;
+        let mut map = extra.map.unwrap_or_default();
+        if extra.preamble {
+            map.clear();
+            let mut preamble = Preamble::default();
+            loop {
+                if self.remaining < BLOCK as u64 {
+                    return Err(Error::corrupt("read tar", path_of(entry), "sparse map cut off"));
+                }
+                let block = self.block()?;
+                self.remaining -= BLOCK as u64;
+                match preamble.block(&block, &mut map, self.limits.segments) {
+                    Some(true) => break,
+                    Some(false) => {}
+                    None => {
+                        let reason = "sparse map malformed or too large";
+                        return Err(Error::corrupt("read tar", path_of(entry), reason));
+                    }
+                }
+            }
+            return set_sparse(entry, map, real, self.remaining);
+        }
+        set_sparse(entry, map, real, stored)
+    }
+}
+
+/// The content of one entry as a stream; what is left unread is passed over.
+#[derive(Debug)]
+pub struct Content<'a, R> {
+    reader: &'a mut Reader<R>,
+}
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let most = self.reader.remaining.min(out.len() as u64);
+        if most == 0 {
+            return Ok(0);
+        }
+        let piece = self.reader.piece(most)?;
+        let taken = piece.len();
+        out[..taken].copy_from_slice(piece);
+        self.reader.start += taken;
+        self.reader.remaining -= taken as u64;
+        Ok(taken)
+    }
+}
+
+fn set_sparse(entry: &mut Entry, mut map: Vec<Segment>, real: u64, stored: u64) -> Result<()> {
+    sparse::check(&mut map, real, stored)
+        .map_err(|reason| Error::corrupt("read tar", path_of(entry), reason))?;
+    entry.size = real;
+    entry.sparse = Some(map);
+    Ok(())
+}
+
+/// Reads the kind of an entry from its type flag.
+fn entry_kind(block: &Block, kind: u8, entry: &Entry) -> Result<EntryKind> {
+    let device = || -> Result<Device> {
+        if header::dialect(block) == Dialect::V7 {
+            return Err(bad(block, "device number"));
+        }
+        let part = |field| header::number(field).and_then(|number| u32::try_from(number).ok());
+        let (major, minor) = (part(&block[header::MAJOR]), part(&block[header::MINOR]));
+        match (major, minor) {
+            (Some(major), Some(minor)) => Ok(Device { major, minor }),
+            _ => Err(bad(block, "device number")),
+        }
+    };
+    Ok(match kind {
+        // Before POSIX a directory was a file whose name ends with a slash.
+        0 if entry.path.ends_with(b"/") => EntryKind::Dir,
+        0 | b'0' | b'7' | b'S' => EntryKind::File,
+        b'1' => EntryKind::HardLink,
+        b'2' => EntryKind::Symlink,
+        b'3' => EntryKind::Char(device()?),
+        b'4' => EntryKind::Block(device()?),
+        b'5' => EntryKind::Dir,
+        b'6' => EntryKind::Fifo,
+        other => {
+            let reason = format!("entry type {:?} is not supported", char::from(other));
+            return Err(Error::refused("read tar", path_of(entry), reason, ErrorKind::Unsupported));
+        }
+    })
+}
+
+fn is_zero(block: &Block) -> bool {
+    block.iter().all(|byte| *byte == 0)
+}
+
+fn path_of(entry: &Entry) -> &std::path::Path {
+    use std::os::unix::ffi::OsStrExt as _;
+    std::path::Path::new(std::ffi::OsStr::from_bytes(&entry.path))
+}
+
+fn refused(entry: &Entry, reason: &'static str) -> Error {
+    Error::invalid("read tar", path_of(entry), reason)
+}
+
+fn corrupt(path: &str, reason: &'static str) -> Error {
+    Error::corrupt("read tar", path, reason)
+}
+
+fn cut_off() -> Error {
+    corrupt("", "the archive is cut off")
+}
+
+fn bad(block: &Block, field: &str) -> Error {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut path = Vec::new();
+    header::path(block, &mut path);
+    let path = std::ffi::OsString::from_vec(path);
+    Error::corrupt("read tar header", &path, format!("bad {field}"))
+}
+
+#[cfg(test)]
+mod tests;
