@@ -215,6 +215,18 @@ pub trait Driver: Send + Sync + Debug {
     /// `NotFound` or `FailedPrecondition` when it is missing or not committed.
     fn commit(&self, id: &LayerId, record: &LayerRecord) -> Result<LayerInfo>;
 
+    /// Commits several layers, parents before children, as the layers of one image are. A layer may
+    /// be given a parent ([`LayerRecord::parent`]) that comes before it in `batch`.
+    ///
+    /// The same promises as [`Driver::commit`], at the price of one sync for all. After an error or
+    /// a crash, some of the lower layers may be committed and the rest are active.
+    ///
+    /// # Errors
+    /// Those of [`Driver::commit`], and `InvalidArgument` for a layer named twice.
+    fn commit_many(&self, batch: &[(LayerId, LayerRecord)]) -> Result<Vec<LayerInfo>> {
+        batch.iter().map(|(id, record)| self.commit(id, record)).collect()
+    }
+
     /// Removes a layer that nothing uses.
     ///
     /// Takes it out of sight by one rename and then frees its space; a crash in between leaves

@@ -5,9 +5,13 @@
 //! therefore the oracle. Drivers know directories and layers; they know neither images nor sockets
 //! nor each other.
 
+mod call;
 pub mod driver;
 pub mod error;
+mod home;
 pub mod id;
+pub mod mountinfo;
+mod options;
 
 pub use driver::{
     Access, Applied, Capabilities, CreateOptions, Driver, Finding, LayerInfo, LayerRecord, Mount,

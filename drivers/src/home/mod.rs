@@ -1,0 +1,395 @@
+//! The home of a driver on disk, and all layers in it.
+//!
+//! ```text
+//! <home>/                    mode 0700
+//!     lock                   flock(2)ed by the process that has the home open
+//!     format.json            version, driver, feature flags (see `format`)
+//!     layers/<id>/           one directory a layer, in place whole or not at all
+//!         layer.json         id, parent, state, usage, the catalogue's record (see `meta`)
+//!         merged/            where the layer is mounted, only while it is
+//!         ...                the driver's own directories
+//!     tmp/<id>.<n>/          a layer being made; after a crash a leftover
+//!     trash/<id>.<n>/        a layer being deleted; after a crash a leftover
+//!     quarantine/<id>.<n>/   what a repair moved aside because it could not be read
+//! ```
+//!
+//! Nothing here knows what a layer's data looks like: overlay2 keeps an upper directory, vfs a whole
+//! tree, others a subvolume or a device.
+
+pub(crate) mod check;
+pub(crate) mod commit;
+mod format;
+pub(crate) mod fs;
+mod index;
+mod layer;
+pub(crate) mod meta;
+pub(crate) mod mounts;
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::call::{Call, HomeCall};
+use crate::error::{ErrorKind, Result};
+use crate::id::LayerId;
+use format::Format;
+use fs::Durability;
+use index::Index;
+pub(crate) use layer::Layer;
+use meta::Meta;
+
+/// The name of a layer's metadata file.
+pub(crate) const META: &str = "layer.json";
+/// The name of the metadata file that a commit puts in place.
+const NEXT_META: &str = "layer.json.new";
+/// The name of the format file.
+const FORMAT: &str = "format.json";
+/// The longest format file that is read.
+const MAX_FORMAT_LEN: u64 = 64 << 10;
+/// The mode of the home and of the directories in it: only root looks into layers.
+const MODE: u32 = 0o700;
+
+/// An open home.
+#[derive(Debug)]
+pub(crate) struct Home {
+    driver: &'static str,
+    path: PathBuf,
+    root: OwnedFd,
+    layers: OwnedFd,
+    tmp: OwnedFd,
+    trash: OwnedFd,
+    /// Held for its lock, which ends with the file description.
+    _lock: OwnedFd,
+    format: Mutex<Format>,
+    index: Index,
+    serial: AtomicU64,
+    /// Names in `tmp` and `trash` that calls of this process are at work on.
+    busy: Mutex<HashSet<String>>,
+}
+
+impl Home {
+    /// Opens the home at `path`, making it first if it is not there, takes its lock, and reads the
+    /// metadata of all layers. `features` are the feature flags that the driver knows.
+    ///
+    /// # Errors
+    /// `InUse` when another process has it open, `Unsupported` for another driver's home or one with
+    /// unknown features.
+    pub(crate) fn open(driver: &'static str, path: &Path, features: &[&str]) -> Result<Self> {
+        let call = HomeCall { driver, op: "open" };
+        let (path, root) = open_root(call, path)?;
+        let lock = take_lock(call, &root)?;
+        let format = match fs::read_file(&root, FORMAT, MAX_FORMAT_LEN) {
+            Ok(bytes) => Format::parse(call, features, &bytes)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let format = Format::new(driver);
+                fs::replace_file(&root, FORMAT, &format.to_bytes()).map_err(|e| call.failed(e))?;
+                format
+            }
+            Err(error) => return Err(call.failed(error)),
+        };
+        let dir = |name| fs::ensure_dir(&root, name, MODE).map_err(|error| call.failed(error));
+        let home = Self {
+            driver,
+            path,
+            layers: dir("layers")?,
+            tmp: dir("tmp")?,
+            trash: dir("trash")?,
+            root,
+            _lock: lock,
+            format: Mutex::new(format),
+            index: Index::default(),
+            serial: AtomicU64::new(0),
+            busy: Mutex::default(),
+        };
+        home.load(call)?;
+        home.adopt_mounts()?;
+        Ok(home)
+    }
+
+    /// Reads every layer's metadata file into the index.
+    fn load(&self, call: HomeCall) -> Result<()> {
+        for name in fs::names(&self.layers).map_err(|error| call.failed(error))? {
+            // A name that is no id cannot be a layer; check() reports it.
+            let Some(id) = name.to_str().and_then(|name| name.parse::<LayerId>().ok()) else {
+                continue;
+            };
+            match self.read_meta(&id) {
+                Ok(meta) => self.index.load(Layer::new(meta)),
+                Err(error) => self.index.load_broken(id, error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_meta(&self, id: &LayerId) -> cow::Result<Meta> {
+        let bytes = fs::read_file(&self.layers, id.as_ref().join(META), meta::MAX_LEN)?;
+        Meta::parse(&bytes, id)
+    }
+
+    /// The home's path, absolute and without links.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The home's directory.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The absolute path of something in a layer's directory, for mount descriptions and for the
+    /// calls that take no directory: umount2(2).
+    pub(crate) fn layer_path(&self, id: &LayerId, name: &str) -> PathBuf {
+        let mut path = self.path.join("layers");
+        path.push(id.as_str());
+        path.push(name);
+        path
+    }
+
+    /// Opens a directory of a layer.
+    pub(crate) fn open_in_layer(&self, id: &LayerId, name: &str) -> cow::Result<OwnedFd> {
+        fs::open_dir(&self.layers, id.as_ref().join(name))
+    }
+
+    /// Whether the home uses a feature.
+    pub(crate) fn has_feature(&self, feature: &str) -> bool {
+        lock(&self.format).has(feature)
+    }
+
+    /// Notes durably that layers of this home use a feature, before the first does.
+    pub(crate) fn add_feature(&self, feature: &str) -> Result<()> {
+        let call = HomeCall { driver: self.driver, op: "note feature" };
+        let mut format = lock(&self.format);
+        if format.add(feature) {
+            fs::replace_file(&self.root, FORMAT, &format.to_bytes()).map_err(|e| call.failed(e))?;
+        }
+        Ok(())
+    }
+
+    /// One call on one layer, for errors.
+    pub(crate) fn call<'a>(&self, op: &'static str, layer: &'a LayerId) -> Call<'a> {
+        Call { driver: self.driver, op, layer }
+    }
+
+    /// The layer of a call.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Corrupt` for a layer whose metadata cannot be read.
+    pub(crate) fn layer(&self, call: Call<'_>) -> Result<Arc<Layer>> {
+        self.index.get(call)
+    }
+
+    /// All layers.
+    pub(crate) fn layers(&self) -> Vec<Arc<Layer>> {
+        self.index.all()
+    }
+
+    /// The layers from `top` down to the bottom of its stack, `top` first.
+    ///
+    /// # Errors
+    /// `Corrupt` when a parent is missing or the parents go round in a circle.
+    pub(crate) fn stack(&self, call: Call<'_>, top: &LayerId) -> Result<Vec<Arc<Layer>>> {
+        let mut stack: Vec<Arc<Layer>> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut next = Some(top.clone());
+        while let Some(id) = next {
+            let layer = self.index.get(Call { layer: &id, ..call }).map_err(|error| {
+                call.refused(ErrorKind::Corrupt, format!("broken stack: {error}"))
+            })?;
+            next = layer.meta().parent.clone();
+            stack.push(layer);
+            if !seen.insert(id) {
+                return Err(call.refused(ErrorKind::Corrupt, "parents go round in a circle"));
+            }
+        }
+        Ok(stack)
+    }
+
+    /// Makes a layer: `build` fills the directory that becomes the layer's, by a rename.
+    pub(crate) fn create(
+        &self,
+        call: Call<'_>,
+        meta: Meta,
+        build: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let reservation = self.index.reserve(call, meta.parent.as_ref())?;
+        let staging = Staging::new(self, call)?;
+        build(staging.dir.as_fd())?;
+        let bytes = meta.to_bytes().map_err(|error| call.failed(error))?;
+        fs::write_file(&staging.dir, META, &bytes, Durability::Later)
+            .map_err(|error| call.failed(error))?;
+        staging.publish(call)?;
+        reservation.confirm(Layer::new(meta));
+        Ok(())
+    }
+
+    /// Stores changed metadata of a layer that is not committed; not durable. The caller owns the
+    /// layer's gate.
+    pub(crate) fn update(&self, call: Call<'_>, layer: &Layer, meta: Meta) -> Result<()> {
+        let write = || {
+            let dir = fs::open_dir(&self.layers, &layer.id)?;
+            fs::write_file(&dir, NEXT_META, &meta.to_bytes()?, Durability::Later)?;
+            fs::rename(&dir, NEXT_META, &dir, META)
+        };
+        write().map_err(|error| call.failed(error))?;
+        layer.set_meta(meta);
+        Ok(())
+    }
+
+    /// Removes a layer: one rename takes it out of sight, then its space is freed.
+    ///
+    /// A failure to free is not one of the call, which cannot be repeated: it is logged, and
+    /// [`check`] finds the leftover.
+    pub(crate) fn remove(&self, call: Call<'_>) -> Result<()> {
+        let layer = match self.index.get(call) {
+            Ok(layer) => layer,
+            Err(error) if error.kind() == ErrorKind::Corrupt => return self.remove_broken(call),
+            Err(error) => return Err(error),
+        };
+        let trashed = {
+            let mut gate = layer.own(call)?;
+            if layer.mounted().count > 0 {
+                return Err(call.refused(ErrorKind::InUse, "cannot remove: the layer is mounted"));
+            }
+            let removal = self.index.take_out(call)?;
+            let trashed = self.discard(call, &self.layers, call.layer.as_str())?;
+            removal.confirm();
+            *gate = layer::Presence::Gone;
+            trashed
+        };
+        self.empty(&trashed);
+        Ok(())
+    }
+
+    fn remove_broken(&self, call: Call<'_>) -> Result<()> {
+        let removal = self.index.take_out(call)?;
+        let trashed = self.discard(call, &self.layers, call.layer.as_str())?;
+        removal.confirm();
+        self.empty(&trashed);
+        Ok(())
+    }
+
+    /// Moves `from/name` to the trash under a fresh name, which stays busy until
+    /// [`Home::empty`].
+    fn discard(&self, call: Call<'_>, from: &OwnedFd, name: &str) -> Result<String> {
+        self.with_fresh_name(call, |fresh| {
+            let flags = RenameFlags::NOREPLACE;
+            rustix::fs::renameat_with(from, name, &self.trash, fresh, flags)
+        })
+        .map_err(|error| call.failed(error))
+    }
+
+    /// Deletes what [`Home::discard`] moved.
+    fn empty(&self, trashed: &str) {
+        if let Err(error) = fs::remove_tree(&self.trash, trashed) {
+            tracing::warn!(driver = self.driver, trash = trashed, %error, "space is not freed yet");
+        }
+        lock(&self.busy).remove(trashed);
+    }
+
+    /// Finds a free name of the form `<id>.<n>` by trying `take` with it, and marks it busy.
+    fn with_fresh_name(
+        &self,
+        call: Call<'_>,
+        take: impl Fn(&str) -> rustix::io::Result<()>,
+    ) -> cow::Result<String> {
+        loop {
+            let name = format!("{}.{}", call.layer, self.serial.fetch_add(1, Ordering::Relaxed));
+            lock(&self.busy).insert(name.clone());
+            match take(&name) {
+                Ok(()) => return Ok(name),
+                Err(errno) => {
+                    lock(&self.busy).remove(&name);
+                    if errno != Errno::EXIST {
+                        return Err(cow::Error::sys("take name", name, errno));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A layer's directory while it is being made. Dropping it removes it.
+struct Staging<'a> {
+    home: &'a Home,
+    name: String,
+    dir: OwnedFd,
+    published: bool,
+}
+
+impl<'a> Staging<'a> {
+    fn new(home: &'a Home, call: Call<'_>) -> Result<Self> {
+        let mode = Mode::from_raw_mode(MODE);
+        let make = || {
+            let take = |name: &str| rustix::fs::mkdirat(&home.tmp, name, mode);
+            let name = home.with_fresh_name(call, take)?;
+            let dir = fs::open_dir(&home.tmp, &name)?;
+            Ok(Self { home, name, dir, published: false })
+        };
+        make().map_err(|error| call.failed(error))
+    }
+
+    /// Puts the directory in the layer's place.
+    fn publish(mut self, call: Call<'_>) -> Result<()> {
+        let (tmp, layers) = (&self.home.tmp, &self.home.layers);
+        let id = call.layer.as_str();
+        rustix::fs::renameat_with(tmp, self.name.as_str(), layers, id, RenameFlags::NOREPLACE)
+            .map_err(|errno| call.sys("rename", id, errno))?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = fs::remove_tree(&self.home.tmp, &self.name)
+        {
+            let driver = self.home.driver;
+            tracing::warn!(driver, tmp = self.name, %error, "a half-made layer stays");
+        }
+        lock(&self.home.busy).remove(&self.name);
+    }
+}
+
+/// Locks a mutex whose data no panic leaves half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes and opens the home's directory; its path comes back without links.
+fn open_root(call: HomeCall, path: &Path) -> Result<(PathBuf, OwnedFd)> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let failed = |step, source| call.sys(step, path, source);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(MODE)
+        .create(path)
+        .map_err(|source| failed("mkdir", source))?;
+    let path = path.canonicalize().map_err(|source| failed("resolve", source))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let root = rustix::fs::open(&path, flags, Mode::empty())
+        .map_err(|errno| call.sys("open", &path, errno))?;
+    Ok((path, root))
+}
+
+/// Takes the home's lock without waiting.
+fn take_lock(call: HomeCall, root: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::openat(root, "lock", flags, Mode::from_raw_mode(0o600))
+        .map_err(|errno| call.sys("open", "lock", errno))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => {
+            Err(call.refused(ErrorKind::InUse, "another process has the home open"))
+        }
+        Err(errno) => Err(call.sys("flock", "lock", errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Where layers are mounted, and how many callers hold each mount.
+//!
+//! A layer has one mount point, `layers/<id>/merged`, made for the first caller and removed after
+//! the last. Counts live in memory; a new process starts from the kernel's mount table with one
+//! caller for each mount that it finds, so containers survive a restart of the daemon.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::layer::{Layer, Mounted};
+use super::{Home, fs};
+use crate::call::{Call, HomeCall};
+use crate::error::{ErrorKind, Result};
+use crate::id::LayerId;
+use crate::mountinfo::{self, MountEntry};
+
+/// The name of a layer's mount point.
+pub(crate) const MERGED: &str = "merged";
+
+impl Home {
+    /// Starts counting from the mounts that exist.
+    pub(super) fn adopt_mounts(&self) -> Result<()> {
+        let call = HomeCall { driver: self.driver, op: "open" };
+        let table = mountinfo::read().map_err(|error| call.failed(error))?;
+        for entry in &table {
+            if let Some(id) = self.layer_of_mount(&entry.mount_point)
+                && let Ok(layer) = self.index.get(self.call("open", &id))
+            {
+                *layer.mounted() = Mounted { count: 1, writable: entry.writable() };
+            }
+        }
+        Ok(())
+    }
+
+    /// The layer whose mount point this is.
+    pub(super) fn layer_of_mount(&self, mount_point: &Path) -> Option<LayerId> {
+        let below = mount_point.strip_prefix(&self.path).ok()?.strip_prefix("layers").ok()?;
+        let mut parts = below.iter();
+        let (id, name) = (parts.next()?, parts.next()?);
+        if name != MERGED || parts.next().is_some() {
+            return None;
+        }
+        id.to_str()?.parse().ok()
+    }
+
+    /// Takes a reference on a layer's mount; for the first one `mount` attaches it to the directory
+    /// it is given. The caller shares the layer's gate.
+    ///
+    /// # Errors
+    /// `InUse` when the layer is mounted the other way (writable or read-only).
+    pub(crate) fn take_mount(
+        &self,
+        call: Call<'_>,
+        layer: &Layer,
+        writable: bool,
+        mount: impl FnOnce(&std::os::fd::OwnedFd) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let path = self.layer_path(&layer.id, MERGED);
+        let mut mounted = layer.mounted();
+        if mounted.count > 0 {
+            if mounted.writable != writable {
+                let way = if mounted.writable { "writable" } else { "read-only" };
+                return Err(call.refused(ErrorKind::InUse, format!("already mounted {way}")));
+            }
+            mounted.count += 1;
+            return Ok(path);
+        }
+        let dir = fs::open_dir(&self.layers, &layer.id).map_err(|error| call.failed(error))?;
+        let target = fs::ensure_dir(&dir, MERGED, 0o700).map_err(|error| call.failed(error))?;
+        if let Err(error) = mount(&target) {
+            drop(target);
+            let _ = rustix::fs::unlinkat(&dir, MERGED, AtFlags::REMOVEDIR);
+            return Err(error);
+        }
+        *mounted = Mounted { count: 1, writable };
+        Ok(path)
+    }
+
+    /// Drops a reference on a layer's mount, and unmounts with the last one. Without a reference it
+    /// does nothing.
+    pub(crate) fn drop_mount(&self, call: Call<'_>, layer: &Layer) -> Result<()> {
+        let mut mounted = layer.mounted();
+        match mounted.count {
+            0 => return Ok(()),
+            1 => self.take_off(call, &layer.id)?,
+            _ => {}
+        }
+        mounted.count -= 1;
+        Ok(())
+    }
+
+    /// Unmounts a layer and removes its mount point, which also ends the copies of the mount that
+    /// other namespaces inherited (rmdir(2) of a mount point, Linux 3.18).
+    fn take_off(&self, call: Call<'_>, id: &LayerId) -> Result<()> {
+        let path = self.layer_path(id, MERGED);
+        match unmount(&path, false) {
+            Ok(()) => {}
+            Err(Errno::BUSY) => self.take_off_busy(call, &path)?,
+            // Somebody else unmounted it: what was wanted is so.
+            Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => return Err(call.sys("umount", MERGED, errno)),
+        }
+        let merged = id.as_ref().join(MERGED);
+        match rustix::fs::unlinkat(&self.layers, &merged, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => {
+                tracing::warn!(driver = self.driver, layer = %id, %errno, "mount point stays");
+                Ok(())
+            }
+        }
+    }
+
+    /// Unmounts what is mounted inside, then the mount itself; if a process still uses it, detaches
+    /// it, so that it goes when the process does.
+    fn take_off_busy(&self, call: Call<'_>, path: &Path) -> Result<()> {
+        let table = mountinfo::read().map_err(|error| call.failed(error))?;
+        for entry in mountinfo::below(&table, path) {
+            if entry.mount_point != path {
+                unmount(&entry.mount_point, true)
+                    .map_err(|errno| call.sys("umount", &entry.mount_point, errno))?;
+            }
+        }
+        match unmount(path, false) {
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(Errno::BUSY) => {
+                tracing::warn!(driver = call.driver, layer = %call.layer, "detaching a busy mount");
+                unmount(path, true).map_err(|errno| call.sys("umount", MERGED, errno))
+            }
+            Err(errno) => Err(call.sys("umount", MERGED, errno)),
+        }
+    }
+
+    /// Unmounts everything below the home, whoever holds it.
+    pub(crate) fn unmount_all(&self) -> Result<()> {
+        let call = HomeCall { driver: self.driver, op: "cleanup" };
+        for layer in self.layers() {
+            let mut mounted = layer.mounted();
+            if mounted.count > 0 {
+                self.take_off(self.call("cleanup", &layer.id), &layer.id)?;
+                *mounted = Mounted::default();
+            }
+        }
+        for entry in self.mounts_below(call)? {
+            unmount(&entry.mount_point, true)
+                .map_err(|errno| call.sys("umount", &entry.mount_point, errno))?;
+        }
+        Ok(())
+    }
+
+    /// What is mounted below the home, deepest first.
+    pub(super) fn mounts_below(&self, call: HomeCall) -> Result<Vec<MountEntry>> {
+        let table = mountinfo::read().map_err(|error| call.failed(error))?;
+        let below = mountinfo::below(&table, &self.path);
+        // The home may be a mount of its own, which is not ours.
+        Ok(below.into_iter().filter(|entry| entry.mount_point != self.path).cloned().collect())
+    }
+}
+
+/// umount2(2), with the bare errno.
+pub(super) fn unmount(path: &Path, lazily: bool) -> Result<(), Errno> {
+    use rustix::mount::UnmountFlags;
+    let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW)
+}
