@@ -8,11 +8,15 @@
 
 pub mod at;
 pub mod change;
+mod descent;
 pub mod digest;
 pub mod error;
+pub mod listing;
 pub mod meta;
 pub mod root;
 pub mod tar;
+pub mod usage;
+pub mod walk;
 pub mod whiteout;
 pub mod xattr;
 

@@ -1,0 +1,60 @@
+//! The space that a tree takes.
+
+use std::collections::HashSet;
+
+use crate::at;
+use crate::error::Result;
+use crate::root::Root;
+use crate::walk::{Vanished, Walk};
+
+/// Allocated space and inodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Allocated bytes, an inode with many names counted once. Shared extents (reflinks) count for
+    /// every file that has them.
+    pub bytes: u64,
+    /// Inodes, the root's own directory among them.
+    pub inodes: u64,
+}
+
+/// Measures a tree that may be in use: what vanishes meanwhile is left out.
+pub fn usage(root: &Root) -> Result<Usage> {
+    let top = at::meta_of(root).map_err(|error| root.error("statx", "", error))?;
+    let mut usage = Usage { bytes: top.blocks * 512, inodes: 1 };
+    // Only inodes with several names can be met twice.
+    let mut seen = HashSet::new();
+    let mut walk = Walk::new(root, Vanished::Skip)?;
+    while let Some(entry) = walk.next_entry()? {
+        let meta = entry.meta;
+        if !meta.is_dir() && meta.nlink > 1 && !seen.insert(meta.inode()) {
+            continue;
+        }
+        usage.bytes += meta.blocks * 512;
+        usage.inodes += 1;
+    }
+    Ok(usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn hard_links_and_holes_are_counted_for_what_they_take() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let own = fs::metadata(dir.path()).unwrap().blocks() * 512;
+        assert_eq!(usage(&root).unwrap(), Usage { bytes: own, inodes: 1 });
+
+        let file = dir.path().join("file");
+        fs::write(&file, vec![1; 100_000]).unwrap();
+        fs::File::open(&file).unwrap().sync_all().unwrap();
+        let taken = fs::metadata(&file).unwrap().blocks() * 512;
+        fs::hard_link(&file, dir.path().join("link")).unwrap();
+        fs::File::create(dir.path().join("hole")).unwrap().set_len(1 << 30).unwrap();
+        assert_eq!(usage(&root).unwrap(), Usage { bytes: own + taken, inodes: 3 });
+    }
+}
