@@ -97,8 +97,11 @@ pub struct ImageSummary {
     pub created: Option<String>,
     /// The sum of its layers' sizes in bytes, shared ones included.
     pub size: u64,
-    /// The driver that keeps its layers.
+    /// The driver where its containers go unless another is named.
     pub driver: String,
+    /// All drivers that keep its layers, that one included.
+    #[serde(default)]
+    pub drivers: Vec<String>,
     /// `os/arch[/variant]`.
     pub platform: String,
     /// ChainIDs, bottom to top.
@@ -133,8 +136,6 @@ pub struct ImageLayer {
     pub chain_id: String,
     /// The digest of the layer's uncompressed tar.
     pub diff_id: String,
-    /// Bytes that it takes by itself.
-    pub size: u64,
 }
 
 /// The body of `POST /v1/images/tag`.
@@ -312,9 +313,15 @@ pub struct CreateContainerRequest {
     /// The container's name; none makes one up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// One of the image's drivers; none is its first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
     /// Whether it is to be removed when it has ended.
     #[serde(default)]
     pub auto_remove: bool,
+    /// In place of the image's `Entrypoint`; an empty list means none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
     /// The command in place of the image's `Cmd`; empty keeps it.
     #[serde(default)]
     pub command: Vec<String>,

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod import;
+pub mod server;
 pub mod store;
 
 pub use config::Config;

@@ -183,6 +183,7 @@ mod tests {
             created: None,
             size: 1500,
             driver: "vfs".to_owned(),
+            drivers: vec!["vfs".to_owned()],
             platform: "linux/amd64".to_owned(),
             layers: Vec::new(),
             labels: [("k".to_owned(), "v".to_owned())].into(),

@@ -35,9 +35,12 @@ pub(crate) struct Args {
     /// The container's name; one is made up otherwise
     #[arg(long)]
     name: Option<String>,
-    /// The driver for an archive that is imported first
+    /// The driver: one of those that keep the image, or the one to import the archive into
     #[arg(long)]
     driver: Option<String>,
+    /// The program in place of the image's entry point; empty for none at all
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
     /// Set a variable of the environment; without a value, layerctl's own is passed on
     #[arg(short, long, value_name = "K[=V]")]
     env: Vec<String>,
@@ -85,19 +88,21 @@ enum Network {
     Host,
 }
 
-pub(crate) fn run(context: Context, args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(context: Context, args: &Args) -> anyhow::Result<ExitCode> {
     if args.detach {
         return Err(usage("-d: containers in the background are not supported yet"));
     }
     let (image, command) =
         args.image_and_command.split_first().ok_or_else(|| usage("the image is missing"))?;
-    let image = if names_file(image) { import(&context, image, &args)? } else { image.clone() };
+    let image = if names_file(image) { import(&context, image, args)? } else { image.clone() };
     let request = CreateContainerRequest {
         image,
         name: args.name.clone(),
+        driver: args.driver.clone(),
         auto_remove: args.rm,
+        entrypoint: args.entrypoint.clone().map(entrypoint),
         command: command.to_vec(),
-        spec: spec(&args)?,
+        spec: spec(args)?,
     };
     let container = context.client.create_container(&request)?;
     let mut runtime = Command::new(program("layerun"));
@@ -166,6 +171,10 @@ fn spec(args: &Args) -> anyhow::Result<ContainerSpec> {
         pids_limit: args.pids_limit,
         stop_signal: args.stop_signal.clone(),
     })
+}
+
+fn entrypoint(program: String) -> Vec<String> {
+    if program.is_empty() { Vec::new() } else { vec![program] }
 }
 
 /// `K=V` as it is; a bare `K` takes this process's value and is left out when there is none.

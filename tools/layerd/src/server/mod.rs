@@ -1,0 +1,110 @@
+//! The socket: one unix socket, HTTP/1.1 and HTTP/2 side by side, every dialect on one router.
+//!
+//! A request goes `socket -> dialect (wire types end here) -> Store`. The store blocks, so its
+//! methods run on a bounded pool of threads; nothing else of a request does, so that a client which
+//! stalls in the middle of one holds a connection and nothing more. See `connection` for the bounds.
+
+mod connection;
+mod error;
+mod extract;
+mod listen;
+mod stop;
+mod v1;
+mod work;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+use crate::store::Store;
+use connection::Connections;
+use listen::Listener;
+use stop::Stop;
+
+/// Threads that run the daemon's side of connections; they never block.
+const WORKERS: usize = 2;
+/// Calls of the store that run at once; more wait their turn. An import has threads of its own.
+const STORE_THREADS: usize = 32;
+/// How long requests may go on after the daemon was asked to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How the socket is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The path of the unix socket.
+    pub socket: PathBuf,
+    /// Serve one client process: say `ready` on standard output, and end when standard input does.
+    pub private: bool,
+}
+
+/// What every request sees.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    store: Arc<Store>,
+    /// Imports that run at once.
+    imports: Arc<Semaphore>,
+}
+
+/// Serves the store until SIGTERM or SIGINT, then lets requests finish for a while.
+///
+/// Removes the socket before it returns. What was not finished by then is like after a crash: the
+/// next start clears it away.
+///
+/// # Errors
+/// `InUse` when a daemon listens on the socket already; else what the system said.
+pub fn run(store: Arc<Store>, options: &Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(STORE_THREADS)
+        .thread_name("layerd")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::sys("start threads", "", e))?;
+    let outcome = runtime.block_on(serve(store, options));
+    // A call of the store that is still running now has outlived the grace.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome
+}
+
+async fn serve(store: Arc<Store>, options: &Options) -> Result<()> {
+    let mut stop = Stop::new(options.private)?;
+    let listener = Listener::bind(&options.socket)?;
+    tracing::info!(socket = %options.socket.display(), "listening");
+    if options.private {
+        announce().map_err(|e| Error::sys("write", "standard output", e))?;
+    }
+    let connections =
+        Connections::new(router(App { store, imports: Arc::new(Semaphore::new(v1::IMPORTS)) }));
+    let graceful = GracefulShutdown::new();
+    tokio::select! {
+        () = connections.accept(&listener, &graceful) => {}
+        reason = stop.requested() => tracing::info!(reason, "ending"),
+    }
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(GRACE) => tracing::warn!("requests were cut off"),
+        reason = stop.requested() => tracing::warn!(reason, "requests were cut off"),
+    }
+    Ok(())
+}
+
+fn announce() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(b"ready\n")?;
+    out.flush()
+}
+
+fn router(app: App) -> Router {
+    Router::new()
+        .merge(v1::router())
+        .fallback(error::unknown_route)
+        .method_not_allowed_fallback(error::wrong_method)
+        .with_state(app)
+}

@@ -1,0 +1,162 @@
+//! `/v1/containers`.
+
+use axum::extract::State;
+use cow::change::ChangeKind;
+use layerd_api::{
+    ChangeList, CommitContainerRequest, Container, ContainerList, CreateContainerRequest,
+    ImageSummary, Mount, PathChange, StateRequest,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::super::App;
+use super::super::error::{ApiError, ApiResult};
+use super::super::extract::{Json, Name, Params};
+use super::images::summary;
+use super::snapshots::mount_list;
+use crate::catalogue::{self, Status};
+use crate::error::{ErrorKind, Result};
+use crate::store::{CommitContainer, NewContainer, Report, Store};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    all: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RemoveQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+pub(super) async fn create(
+    State(app): State<App>,
+    Json(request): Json<CreateContainerRequest>,
+) -> ApiResult<Json<Container>> {
+    let container = app.store(move |store| {
+        let new = NewContainer {
+            image: request.image,
+            name: request.name,
+            driver: request.driver,
+            auto_remove: request.auto_remove,
+            entrypoint: request.entrypoint,
+            command: request.command,
+            spec: request.spec,
+        };
+        with_mounts(store, &store.create_container(&new)?)
+    });
+    Ok(Json(container.await?))
+}
+
+/// Lists without mounts, which are a matter of the one container that is to be run.
+pub(super) async fn list(
+    State(app): State<App>,
+    Params(query): Params<ListQuery>,
+) -> ApiResult<Json<ContainerList>> {
+    let mut containers = app.store(|store| store.containers()).await?;
+    containers.retain(|c| query.all || matches!(c.status, Status::Running { .. }));
+    let containers = containers.iter().map(|c| container(c, Vec::new())).collect();
+    Ok(Json(ContainerList { containers }))
+}
+
+pub(super) async fn inspect(State(app): State<App>, Name(id): Name) -> ApiResult<Json<Container>> {
+    let container = app.store(move |store| with_mounts(store, &store.container(&id)?));
+    Ok(Json(container.await?))
+}
+
+pub(super) async fn report(
+    State(app): State<App>,
+    Name(id): Name,
+    Json(request): Json<StateRequest>,
+) -> ApiResult<Json<Container>> {
+    let report = parse_report(&request)?;
+    let found = app.store(move |store| store.report_container(&id, report)).await?;
+    Ok(Json(container(&found, Vec::new())))
+}
+
+fn parse_report(request: &StateRequest) -> ApiResult<Report> {
+    let missing = |field| {
+        let message = format!("the state {:?} needs the field {field}", request.state);
+        ApiError::new(ErrorKind::InvalidArgument, message)
+    };
+    match request.state.as_str() {
+        "running" => {
+            let pid = request.pid.ok_or_else(|| missing("pid"))?;
+            Ok(Report::Running { pid })
+        }
+        "exited" => {
+            let code = request.exit_code.ok_or_else(|| missing("exit_code"))?;
+            Ok(Report::Exited { code })
+        }
+        other => {
+            let message = format!("the field state is running or exited, not {other:?}");
+            Err(ApiError::new(ErrorKind::InvalidArgument, message))
+        }
+    }
+}
+
+pub(super) async fn remove(
+    State(app): State<App>,
+    Name(id): Name,
+    Params(query): Params<RemoveQuery>,
+) -> ApiResult<Json<Map<String, Value>>> {
+    let _ = query.force;
+    app.store(move |store| store.remove_container(&id)).await?;
+    Ok(Json(Map::new()))
+}
+
+pub(super) async fn commit(
+    State(app): State<App>,
+    Name(id): Name,
+    Json(request): Json<CommitContainerRequest>,
+) -> ApiResult<Json<ImageSummary>> {
+    let commit =
+        CommitContainer { name: request.name, comment: request.comment, author: request.author };
+    let image = app.store(move |store| store.commit_container(&id, &commit)).await?;
+    Ok(Json(summary(&image)))
+}
+
+pub(super) async fn changes(State(app): State<App>, Name(id): Name) -> ApiResult<Json<ChangeList>> {
+    let changes = app.store(move |store| store.container_changes(&id)).await?;
+    let changes = changes
+        .into_iter()
+        .map(|change| PathChange { path: change.path, kind: letter(change.kind).to_owned() });
+    Ok(Json(ChangeList { changes: changes.collect() }))
+}
+
+fn letter(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::Added => "A",
+        ChangeKind::Modified => "C",
+        ChangeKind::Deleted => "D",
+    }
+}
+
+fn with_mounts(store: &Store, found: &catalogue::Container) -> Result<Container> {
+    Ok(container(found, mount_list(store.container_mounts(&found.id)?).mounts))
+}
+
+fn container(found: &catalogue::Container, mounts: Vec<Mount>) -> Container {
+    let (state, exit_code, pid) = match found.status {
+        Status::Created => ("created", None, None),
+        Status::Running { pid, .. } => ("running", None, Some(pid)),
+        Status::Exited { code } => ("exited", code, None),
+    };
+    Container {
+        id: found.id.clone(),
+        name: found.name.clone(),
+        image: found.image.to_string(),
+        image_name: found.image_name.clone(),
+        state: state.to_owned(),
+        exit_code,
+        pid,
+        created: found.created.to_string(),
+        started: found.started.map(|time| time.to_string()),
+        finished: found.finished.map(|time| time.to_string()),
+        auto_remove: found.auto_remove,
+        spec: found.spec.clone(),
+        mounts,
+        snapshot: found.id.clone(),
+    }
+}

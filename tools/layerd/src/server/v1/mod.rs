@@ -1,0 +1,40 @@
+//! layerd's own dialect: JSON under `/v1/`, described in `docs/api.md`.
+
+mod containers;
+mod images;
+mod import;
+mod info;
+mod snapshots;
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+
+use super::App;
+use super::extract::body_limit;
+
+/// Imports that run at once; more wait. Each keeps the processors busy by itself.
+pub(super) const IMPORTS: usize = 4;
+
+pub(super) fn router() -> Router<App> {
+    Router::new()
+        .route("/v1/info", get(info::info))
+        .route("/v1/images", get(images::list))
+        .route("/v1/images/import", post(import::import))
+        .route("/v1/images/tag", post(images::tag))
+        .route("/v1/images/remove", post(images::remove))
+        .route("/v1/images/{*reference}", get(images::inspect))
+        .route("/v1/prune", post(images::prune))
+        .route("/v1/gc", post(images::gc))
+        .route("/v1/snapshots", get(snapshots::list).post(snapshots::prepare))
+        .route("/v1/snapshots/mounts", get(snapshots::mounts))
+        .route("/v1/snapshots/usage", get(snapshots::usage))
+        .route("/v1/snapshots/commit", post(snapshots::commit))
+        .route("/v1/snapshots/remove", post(snapshots::remove))
+        .route("/v1/containers", get(containers::list).post(containers::create))
+        .route("/v1/containers/{id}", get(containers::inspect))
+        .route("/v1/containers/{id}", delete(containers::remove))
+        .route("/v1/containers/{id}/state", post(containers::report))
+        .route("/v1/containers/{id}/commit", post(containers::commit))
+        .route("/v1/containers/{id}/changes", get(containers::changes))
+        .layer(body_limit())
+}
