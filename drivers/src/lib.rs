@@ -2,9 +2,10 @@
 //!
 //! [`Driver`] is written method by method in [`driver`]; the conformance table in `tests/` holds
 //! every backend to it and compares what they show with `vfs`, which keeps full copies and is
-//! therefore the oracle. Drivers know directories and layers; they know neither images nor sockets
+//! therefore the oracle. [`open()`] makes a driver by its name. Drivers know directories and layers; they know neither images nor sockets
 //! nor each other.
 
+mod backing;
 mod call;
 pub mod driver;
 pub mod error;
@@ -12,6 +13,10 @@ mod home;
 pub mod id;
 pub mod mountinfo;
 mod options;
+mod overlay2;
+mod quota;
+mod registry;
+mod vfs;
 
 pub use driver::{
     Access, Applied, Capabilities, CreateOptions, Driver, Finding, LayerInfo, LayerRecord, Mount,
@@ -19,3 +24,4 @@ pub use driver::{
 };
 pub use error::{Error, Result};
 pub use id::LayerId;
+pub use registry::{NAMES, open, probe};

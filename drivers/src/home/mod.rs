@@ -35,6 +35,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::call::{Call, HomeCall};
+use crate::driver::State;
 use crate::error::{ErrorKind, Result};
 use crate::id::LayerId;
 use format::Format;
@@ -209,6 +210,43 @@ impl Home {
         Ok(stack)
     }
 
+    /// Sees that a tar can be applied to a layer, whose gate is owned.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for a layer that is not active, `InUse` for a mounted one.
+    pub(crate) fn check_appliable(&self, call: Call<'_>, layer: &Layer) -> Result<()> {
+        if layer.state() != State::Active {
+            return Err(call.refused(ErrorKind::FailedPrecondition, "the layer is not active"));
+        }
+        if layer.mounted().count > 0 {
+            return Err(call.refused(ErrorKind::InUse, "the layer is mounted"));
+        }
+        Ok(())
+    }
+
+    /// Sees that `base` is below a layer, and gives the layers between the two, the uppermost first.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown base, `InvalidArgument` for one that is not below.
+    pub(crate) fn check_ancestor(
+        &self,
+        call: Call<'_>,
+        meta: &Meta,
+        base: &LayerId,
+    ) -> Result<Vec<Arc<Layer>>> {
+        self.index.get(Call { layer: base, ..call })?;
+        let mut between = match &meta.parent {
+            Some(parent) => self.stack(call, parent)?,
+            None => Vec::new(),
+        };
+        let Some(at) = between.iter().position(|layer| layer.id == *base) else {
+            let reason = format!("{base} is not below it");
+            return Err(call.refused(ErrorKind::InvalidArgument, reason));
+        };
+        between.truncate(at);
+        Ok(between)
+    }
+
     /// Makes a layer: `build` fills the directory that becomes the layer's, by a rename.
     pub(crate) fn create(
         &self,
@@ -217,12 +255,13 @@ impl Home {
         build: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
     ) -> Result<()> {
         let reservation = self.index.reserve(call, meta.parent.as_ref())?;
-        let staging = Staging::new(self, call)?;
-        build(staging.dir.as_fd())?;
-        let bytes = meta.to_bytes().map_err(|error| call.failed(error))?;
-        fs::write_file(&staging.dir, META, &bytes, Durability::Later)
-            .map_err(|error| call.failed(error))?;
-        staging.publish(call)?;
+        let scratch = self.scratch(call.layer.as_str()).map_err(|error| call.failed(error))?;
+        build(scratch.dir())?;
+        let finish = || {
+            fs::write_file(scratch.dir(), META, &meta.to_bytes()?, Durability::Later)?;
+            scratch.publish(call.layer)
+        };
+        finish().map_err(|error| call.failed(error))?;
         reservation.confirm(Layer::new(meta));
         Ok(())
     }
@@ -276,7 +315,7 @@ impl Home {
     /// Moves `from/name` to the trash under a fresh name, which stays busy until
     /// [`Home::empty`].
     fn discard(&self, call: Call<'_>, from: &OwnedFd, name: &str) -> Result<String> {
-        self.with_fresh_name(call, |fresh| {
+        self.with_fresh_name(name, |fresh| {
             let flags = RenameFlags::NOREPLACE;
             rustix::fs::renameat_with(from, name, &self.trash, fresh, flags)
         })
@@ -291,14 +330,23 @@ impl Home {
         lock(&self.busy).remove(trashed);
     }
 
-    /// Finds a free name of the form `<id>.<n>` by trying `take` with it, and marks it busy.
+    /// Makes a directory to work in.
+    pub(crate) fn scratch(&self, label: &str) -> cow::Result<Scratch<'_>> {
+        let mode = Mode::from_raw_mode(MODE);
+        let take = |name: &str| rustix::fs::mkdirat(&self.tmp, name, mode);
+        let name = self.with_fresh_name(label, take)?;
+        let dir = fs::open_dir(&self.tmp, &name)?;
+        Ok(Scratch { home: self, name, dir, moved: false })
+    }
+
+    /// Finds a free name of the form `<label>.<n>` by trying `take` with it, and marks it busy.
     fn with_fresh_name(
         &self,
-        call: Call<'_>,
+        label: &str,
         take: impl Fn(&str) -> rustix::io::Result<()>,
     ) -> cow::Result<String> {
         loop {
-            let name = format!("{}.{}", call.layer, self.serial.fetch_add(1, Ordering::Relaxed));
+            let name = format!("{label}.{}", self.serial.fetch_add(1, Ordering::Relaxed));
             lock(&self.busy).insert(name.clone());
             match take(&name) {
                 Ok(()) => return Ok(name),
@@ -313,44 +361,44 @@ impl Home {
     }
 }
 
-/// A layer's directory while it is being made. Dropping it removes it.
-struct Staging<'a> {
+/// A directory of `tmp` that is being worked in. Dropping it removes it with all in it.
+#[derive(Debug)]
+pub(crate) struct Scratch<'a> {
     home: &'a Home,
     name: String,
     dir: OwnedFd,
-    published: bool,
+    moved: bool,
 }
 
-impl<'a> Staging<'a> {
-    fn new(home: &'a Home, call: Call<'_>) -> Result<Self> {
-        let mode = Mode::from_raw_mode(MODE);
-        let make = || {
-            let take = |name: &str| rustix::fs::mkdirat(&home.tmp, name, mode);
-            let name = home.with_fresh_name(call, take)?;
-            let dir = fs::open_dir(&home.tmp, &name)?;
-            Ok(Self { home, name, dir, published: false })
-        };
-        make().map_err(|error| call.failed(error))
+impl Scratch<'_> {
+    /// The directory.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
-    /// Puts the directory in the layer's place.
-    fn publish(mut self, call: Call<'_>) -> Result<()> {
+    /// Its absolute path, for the calls that take no directory: umount2(2).
+    pub(crate) fn path(&self) -> PathBuf {
+        self.home.path.join("tmp").join(&self.name)
+    }
+
+    /// Puts the directory in a layer's place.
+    fn publish(mut self, id: &LayerId) -> cow::Result<()> {
         let (tmp, layers) = (&self.home.tmp, &self.home.layers);
-        let id = call.layer.as_str();
-        rustix::fs::renameat_with(tmp, self.name.as_str(), layers, id, RenameFlags::NOREPLACE)
-            .map_err(|errno| call.sys("rename", id, errno))?;
-        self.published = true;
+        let flags = RenameFlags::NOREPLACE;
+        rustix::fs::renameat_with(tmp, self.name.as_str(), layers, id.as_str(), flags)
+            .map_err(|errno| cow::Error::sys("rename", id, errno))?;
+        self.moved = true;
         Ok(())
     }
 }
 
-impl Drop for Staging<'_> {
+impl Drop for Scratch<'_> {
     fn drop(&mut self) {
-        if !self.published
+        if !self.moved
             && let Err(error) = fs::remove_tree(&self.home.tmp, &self.name)
         {
             let driver = self.home.driver;
-            tracing::warn!(driver, tmp = self.name, %error, "a half-made layer stays");
+            tracing::warn!(driver, tmp = self.name, %error, "a temporary directory stays");
         }
         lock(&self.home.busy).remove(&self.name);
     }
@@ -375,6 +423,19 @@ fn open_root(call: HomeCall, path: &Path) -> Result<(PathBuf, OwnedFd)> {
     let root = rustix::fs::open(&path, flags, Mode::empty())
         .map_err(|errno| call.sys("open", &path, errno))?;
     Ok((path, root))
+}
+
+/// Runs `attempt` with the path of a home to be made in `dir`, and leaves nothing of it.
+pub(crate) fn try_in(
+    call: HomeCall,
+    dir: &Path,
+    attempt: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let (path, root) = open_root(call, dir)?;
+    let name = format!(".probe-{}", std::process::id());
+    let outcome = attempt(&path.join(&name));
+    let cleared = fs::remove_tree(&root, &name).map_err(|error| call.failed(error));
+    outcome.and(cleared)
 }
 
 /// Takes the home's lock without waiting.
