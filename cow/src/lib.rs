@@ -8,11 +8,15 @@
 
 pub mod at;
 pub mod change;
+pub mod compare;
 mod descent;
+pub mod diff;
 pub mod digest;
 pub mod error;
 pub mod listing;
+pub mod marks;
 pub mod meta;
+pub mod overlay_view;
 pub mod root;
 pub mod tar;
 pub mod usage;
