@@ -1,3 +1,9 @@
 //! What the tests share.
 
+// All of it is for tests, where a panic is how a failure is told.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
+
+pub mod archive;
+pub mod daemon;
+pub mod programs;
 pub mod tree;

@@ -76,8 +76,11 @@ pub(crate) fn program(name: &str) -> OsString {
     }
 }
 
-/// The system's store for root, the user's own for others.
+/// What LAYERD_ROOT says; else the system's store for root, the user's own for others.
 fn root() -> anyhow::Result<PathBuf> {
+    if let Some(root) = absolute_var("LAYERD_ROOT") {
+        return Ok(root);
+    }
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/layerd"));
     }

@@ -49,7 +49,8 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let message = match path.as_str() {
-            "." => format!("the body: {}", error.inner()),
+            // Malformed, or the object as a whole.
+            "." | "?" => format!("the body: {}", error.inner()),
             field => format!("the body: {field}: {}", error.inner()),
         };
         ApiError::new(ErrorKind::InvalidArgument, message)

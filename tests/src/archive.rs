@@ -1,0 +1,112 @@
+//! Small image archives, made on the spot.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// A layer: files by path with their content. A path that ends in `/` is a directory; whiteouts are
+/// spelt as the tar has them (`dir/.wh.name`).
+pub type Files<'a> = &'a [(&'a str, &'a str)];
+
+/// An image to be archived.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    /// Names; may be none.
+    pub names: &'a [&'a str],
+    /// Layers, bottom to top.
+    pub layers: &'a [Files<'a>],
+    /// When it was made, RFC 3339.
+    pub created: &'a str,
+    /// What its config's `config` holds: `Cmd`, `Env`, `Labels`, ...
+    pub config: &'a Value,
+}
+
+/// The uncompressed tar of a layer.
+///
+/// # Panics
+/// For a path that a tar cannot hold.
+#[must_use]
+pub fn layer(files: Files<'_>) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        let (kind, mode) = match path.ends_with('/') {
+            true => (tar::EntryType::Directory, 0o755),
+            false => (tar::EntryType::Regular, 0o644),
+        };
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(content.len() as u64);
+        header.set_mtime(1_700_000_000);
+        tar.append_data(&mut header, path, content.as_bytes()).expect("a good entry");
+    }
+    tar.into_inner().expect("writing to memory")
+}
+
+/// Writes a tar of a root file system.
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn rootfs(path: &Path, files: Files<'_>) {
+    fs::write(path, layer(files)).expect("write the archive");
+}
+
+/// Writes a docker-archive, as `docker save` does.
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn docker(path: &Path, images: &[Image<'_>]) {
+    let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut manifest = Vec::new();
+    for image in images {
+        let mut diff_ids = Vec::new();
+        let mut layers = Vec::new();
+        for files in image.layers {
+            let tar = layer(files);
+            let digest = hex(&tar);
+            diff_ids.push(format!("sha256:{digest}"));
+            layers.push(format!("{digest}/layer.tar"));
+            entries.push((format!("{digest}/layer.tar"), tar));
+        }
+        let config = json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "created": image.created,
+            "config": image.config,
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+            "history": diff_ids.iter().map(|_| json!({"created_by": "test"})).collect::<Vec<_>>(),
+        });
+        let config = serde_json::to_vec(&config).expect("JSON");
+        let name = format!("{}.json", hex(&config));
+        let names = if image.names.is_empty() { Value::Null } else { json!(image.names) };
+        manifest.push(json!({"Config": name, "RepoTags": names, "Layers": layers}));
+        entries.push((name, config));
+    }
+    entries.push(("manifest.json".to_owned(), serde_json::to_vec(&manifest).expect("JSON")));
+    entries.sort();
+    entries.dedup();
+    let mut tar = tar::Builder::new(File::create(path).expect("create the archive"));
+    for (name, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, &content[..]).expect("write the archive");
+    }
+    tar.into_inner().and_then(|mut file| file.flush()).expect("write the archive");
+}
+
+/// The host's architecture in Go's words, which images use.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,35 @@
+//! Our own programs, as the tests run them.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The path of `layerd`, `layerctl` or `layerun`, built from the sources as they are.
+///
+/// Cargo builds the programs of other packages neither for a test of this one nor tells where they
+/// are, so the first call has it build them, which is a matter of a moment when they are fresh.
+///
+/// # Panics
+/// When they cannot be built.
+#[must_use]
+pub fn path(name: &str) -> PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        // target/PROFILE/deps/TEST
+        let test = std::env::current_exe().expect("the path of this program");
+        let dir = test.parent().and_then(|deps| deps.parent()).expect("a cargo target directory");
+        build(dir.ends_with("release"));
+        dir.to_owned()
+    });
+    dir.join(name)
+}
+
+fn build(release: bool) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--bins", "-p", "layerd", "-p", "layerctl", "-p", "layerun"]);
+    if release {
+        cargo.arg("--release");
+    }
+    let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+    assert!(status.success(), "our programs do not build");
+}
