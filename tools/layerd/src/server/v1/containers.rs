@@ -6,6 +6,9 @@ use layerd_api::{
     ChangeList, CommitContainerRequest, Container, ContainerList, CreateContainerRequest,
     ImageSummary, Mount, PathChange, StateRequest,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -15,8 +18,11 @@ use super::super::extract::{Json, Name, Params};
 use super::images::summary;
 use super::snapshots::mount_list;
 use crate::catalogue::{self, Status};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::{CommitContainer, NewContainer, Report, Store};
+
+/// How long a killed process may take to be gone.
+const KILL_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ListQuery {
@@ -101,9 +107,45 @@ pub(super) async fn remove(
     Name(id): Name,
     Params(query): Params<RemoveQuery>,
 ) -> ApiResult<Json<Map<String, Value>>> {
-    let _ = query.force;
-    app.store(move |store| store.remove_container(&id)).await?;
+    app.store(move |store| match query.force {
+        true => remove_forced(store, &id),
+        false => store.remove_container(&id).map(drop),
+    })
+    .await?;
     Ok(Json(Map::new()))
+}
+
+/// Removes a container whose init, if there is one, is killed first.
+fn remove_forced(store: &Store, id: &str) -> Result<()> {
+    kill(store, id)?;
+    match store.remove_container(id) {
+        // Its runtime was to remove it at its end, and has.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+fn kill(store: &Store, id: &str) -> Result<()> {
+    let found = store.container(id)?;
+    let Status::Running { pid, .. } = found.status else { return Ok(()) };
+    let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
+    let sys = |op, errno: Errno| Error::sys(op, format!("container {}", found.name), errno);
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(Errno::SRCH) => return Ok(()),
+        Err(errno) => return Err(sys("pidfd_open", errno)),
+    };
+    // Only now is it certain that the number has not gone to another process.
+    if store.container(&found.id)?.status != found.status {
+        return Ok(());
+    }
+    match pidfd_send_signal(&process, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(sys("pidfd_send_signal", errno)),
+    }
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    poll(&mut ended, Some(&KILL_TIMEOUT)).map_err(|errno| sys("poll", errno))?;
+    Ok(())
 }
 
 pub(super) async fn commit(
