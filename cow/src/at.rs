@@ -49,9 +49,18 @@ pub fn open_dir_at(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
 /// `LOOP` for a symbolic link, `ISDIR` for a directory, `NXIO` for everything else that is no file.
 pub fn open_file_at(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     let dir = dir.as_fd();
-    // A plain open of a device has effects of its own (a tape rewinds), so look first. The name may
-    // be replaced in between: O_NONBLOCK keeps a pipe from blocking, and the second look refuses it.
+    // A plain open of a device has effects of its own (a tape rewinds), so look first.
     refuse_special(meta_at(dir, name)?.ok_or(Errno::NOENT)?.kind)?;
+    open_regular_at(dir, name).map(|(file, _)| file)
+}
+
+/// As [`open_file_at`], for a name that was a regular file when it was last looked at; also gives
+/// the metadata of what was opened.
+///
+/// The name may have been replaced since: a pipe does not block, and everything else that is no
+/// regular file is refused after all.
+pub(crate) fn open_regular_at(dir: impl AsFd, name: &OsStr) -> Result<(OwnedFd, Meta)> {
+    let dir = dir.as_fd();
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
@@ -59,8 +68,9 @@ pub fn open_file_at(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
         Err(Errno::PERM) => rustix::fs::openat(dir, name, flags, Mode::empty())?,
         opened => opened?,
     };
-    refuse_special(meta_of(&file)?.kind)?;
-    Ok(file)
+    let meta = meta_of(&file)?;
+    refuse_special(meta.kind)?;
+    Ok((file, meta))
 }
 
 fn refuse_special(kind: FileKind) -> Result<()> {

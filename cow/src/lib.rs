@@ -9,6 +9,7 @@
 pub mod at;
 pub mod change;
 pub mod compare;
+pub mod copy;
 mod descent;
 pub mod diff;
 pub mod digest;

@@ -1,0 +1,212 @@
+//! The data of one file: shared if possible, else copied without its holes.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use crate::compare::next_data;
+use crate::meta::Meta;
+use crate::root::Root;
+
+/// How much one read takes; larger buffers only spill the processor's cache.
+const CHUNK: usize = 256 * 1024;
+
+/// The least cheap way of copying that a pair of file systems has not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// `FICLONE`: both files share the extents until one is written. Constant time.
+    Clone,
+    /// `copy_file_range(2)`: the kernel or the server copies. Not for what one read takes.
+    Range,
+    /// Read and write.
+    Buffer,
+}
+
+/// What copying one file's data did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Whether the data is shared by both files rather than written again.
+    pub shared: bool,
+    /// Bytes written; none if shared, and holes are not counted.
+    pub written: u64,
+}
+
+/// Copies file data onto one file system, and remembers from where it can be shared.
+#[derive(Debug)]
+pub struct Copier {
+    /// The device that is copied onto.
+    onto: u64,
+    /// The first way worth trying, by the device that is copied from.
+    ways: Mutex<HashMap<u64, Way>>,
+}
+
+impl Copier {
+    /// A copier onto the file system of a root.
+    pub fn onto(root: &Root) -> crate::Result<Self> {
+        let meta = crate::at::meta_of(root).map_err(|error| root.error("statx", "", error))?;
+        Ok(Self { onto: meta.dev, ways: Mutex::default() })
+    }
+
+    /// Copies all data of `source`, whose metadata is `meta`, into the empty file `target`.
+    ///
+    /// Holes stay holes. Both offsets are wherever the copying left them. If the source grows
+    /// meanwhile, what is beyond its size in `meta` may be left out; if it shrinks, the copy ends
+    /// where it ends, and in between is what either state had.
+    pub fn data(
+        &self,
+        source: impl AsFd,
+        meta: &Meta,
+        target: impl AsFd,
+    ) -> rustix::io::Result<Copied> {
+        let (source, target) = (source.as_fd(), target.as_fd());
+        if meta.size == 0 {
+            return Ok(Copied::default());
+        }
+        let mut way = self.way(meta.dev);
+        if way == Way::Clone {
+            match rustix::fs::ioctl_ficlone(target, source) {
+                Ok(()) => return Ok(Copied { shared: true, written: 0 }),
+                Err(error) => {
+                    if !is_refusal(error) {
+                        return Err(error);
+                    }
+                    // This file alone may be what cannot be cloned (a swap file, another size of
+                    // block): only errors about the file systems are remembered.
+                    if matches!(error, Errno::XDEV | Errno::OPNOTSUPP | Errno::NOTTY) {
+                        self.remember(meta.dev, Way::Range);
+                    }
+                    way = Way::Range;
+                }
+            }
+        }
+        if meta.size <= CHUNK as u64 {
+            way = Way::Buffer;
+        }
+        let mut copy = Copy { copier: self, source, target, from: meta.dev, way, written: 0 };
+        copy.extents(meta)?;
+        Ok(Copied { shared: false, written: copy.written })
+    }
+
+    fn way(&self, from: u64) -> Way {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.get(&from).copied().unwrap_or(Way::Clone)
+    }
+
+    fn remember(&self, from: u64, way: Way) {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.insert(from, way);
+    }
+}
+
+/// Whether an error says "not this way" rather than "not at all".
+fn is_refusal(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::XDEV
+            | Errno::OPNOTSUPP
+            | Errno::NOTTY
+            | Errno::NOSYS
+            | Errno::INVAL
+            | Errno::TXTBSY
+            | Errno::PERM
+    )
+}
+
+/// One file's data on its way.
+struct Copy<'a> {
+    copier: &'a Copier,
+    source: BorrowedFd<'a>,
+    target: BorrowedFd<'a>,
+    from: u64,
+    way: Way,
+    written: u64,
+}
+
+impl Copy<'_> {
+    /// Copies every stretch of data, each to the place where it was.
+    fn extents(&mut self, meta: &Meta) -> rustix::io::Result<()> {
+        let size = meta.size;
+        if meta.blocks.saturating_mul(512) >= size {
+            self.stretch(0, size)?;
+            return Ok(());
+        }
+        // The hole at the end, if there is one, is made first.
+        rustix::fs::ftruncate(self.target, size)?;
+        let mut end = 0;
+        while end < size {
+            let start = next_data(self.source, end)?;
+            if start >= size {
+                break;
+            }
+            end = match rustix::fs::seek(self.source, SeekFrom::Hole(start)) {
+                Ok(end) => end.min(size),
+                Err(_) => size,
+            };
+            if self.stretch(start, end)? < end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies from `start` to `end`; returns where the source ended if that is earlier.
+    fn stretch(&mut self, start: u64, end: u64) -> rustix::io::Result<u64> {
+        let mut at = start;
+        while self.way == Way::Range && at < end {
+            let (mut from, mut to) = (at, at);
+            let length = usize::try_from(end - at).unwrap_or(usize::MAX);
+            match rustix::fs::copy_file_range(
+                self.source,
+                Some(&mut from),
+                self.target,
+                Some(&mut to),
+                length,
+            ) {
+                // Some file systems end early without a reason; reading tells the truth.
+                Ok(0) => break,
+                Ok(copied) => {
+                    at += copied as u64;
+                    self.written += copied as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) if is_refusal(error) => {
+                    self.way = Way::Buffer;
+                    self.copier.remember(self.from, Way::Buffer);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if at < end { self.buffered(at, end) } else { Ok(at) }
+    }
+
+    fn buffered(&mut self, mut at: u64, end: u64) -> rustix::io::Result<u64> {
+        let length = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+        let mut buffer = vec![0; length];
+        while at < end {
+            let want = usize::try_from(end - at).unwrap_or(length).min(length);
+            let filled = match rustix::io::pread(self.source, &mut buffer[..want], at) {
+                Ok(0) => break,
+                Ok(filled) => filled,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error),
+            };
+            let mut rest = &buffer[..filled];
+            while !rest.is_empty() {
+                match rustix::io::pwrite(self.target, rest, at) {
+                    Ok(0) => return Err(Errno::IO),
+                    Ok(written) => {
+                        rest = &rest[written..];
+                        at += written as u64;
+                        self.written += written as u64;
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(at)
+    }
+}
