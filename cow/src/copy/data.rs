@@ -9,7 +9,6 @@ use rustix::io::Errno;
 
 use crate::compare::next_data;
 use crate::meta::Meta;
-use crate::root::Root;
 
 /// How much one read takes; larger buffers only spill the processor's cache.
 const CHUNK: usize = 256 * 1024;
@@ -35,19 +34,18 @@ pub struct Copied {
 }
 
 /// Copies file data onto one file system, and remembers from where it can be shared.
-#[derive(Debug)]
+///
+/// A second file system to copy onto takes a second copier. May be used by many threads at once.
+#[derive(Debug, Default)]
 pub struct Copier {
-    /// The device that is copied onto.
-    onto: u64,
     /// The first way worth trying, by the device that is copied from.
     ways: Mutex<HashMap<u64, Way>>,
 }
 
 impl Copier {
-    /// A copier onto the file system of a root.
-    pub fn onto(root: &Root) -> crate::Result<Self> {
-        let meta = crate::at::meta_of(root).map_err(|error| root.error("statx", "", error))?;
-        Ok(Self { onto: meta.dev, ways: Mutex::default() })
+    /// A copier that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Copies all data of `source`, whose metadata is `meta`, into the empty file `target`.

@@ -55,7 +55,7 @@ type Stretches = &'static [(u64, usize)];
 #[test]
 fn data_is_copied_exactly_with_its_holes() {
     let dir = tempfile::tempdir().unwrap();
-    let copier = Copier::onto(&root(dir.path())).unwrap();
+    let copier = Copier::new();
     const M: u64 = 1 << 20;
     let cases: [(&str, u64, Stretches); 7] = [
         ("empty", 0, &[]),
@@ -101,7 +101,7 @@ fn data_is_shared_where_the_file_system_can() {
         }
         let mount = mount.unwrap();
         let base = through(&mount);
-        let copier = Copier::onto(&root(&base)).unwrap();
+        let copier = Copier::new();
         fs::write(base.join("source"), vec![7; 3 << 20]).unwrap();
         fs::write(dir.path().join("source"), vec![8; 1 << 20]).unwrap();
         for _ in 0..2 {
@@ -265,7 +265,7 @@ fn a_path_is_copied_up_with_its_parents() {
     set(&layers.top, "moved", "trusted.overlay.redirect", b"/a/b");
     set(&layers.top, "moved", "trusted.overlay.overlay.opaque", b"y");
     let lowers = OverlayView::new(layers.lowers.iter().collect(), XattrSpace::Trusted);
-    let copier = Copier::onto(&layers.upper).unwrap();
+    let copier = Copier::new();
     let copy = |path: &str| up(&copier, &lowers, Path::new(path), &layers.upper, &layers.work);
     for path in ["/a/b/f", "moved/f", "a/b/c"] {
         assert!(copy(path).unwrap(), "{path}");
@@ -295,7 +295,7 @@ fn nothing_is_copied_over_what_the_upper_layer_has() {
     }
     let layers = layers();
     let lowers = OverlayView::new(layers.lowers.iter().collect(), XattrSpace::Trusted);
-    let copier = Copier::onto(&layers.upper).unwrap();
+    let copier = Copier::new();
     crate::whiteout::create(&layers.upper, "a".as_ref(), XattrSpace::Trusted).unwrap();
     let copy = |path: &str| up(&copier, &lowers, Path::new(path), &layers.upper, &layers.work);
     assert!(!copy("a").unwrap(), "a whiteout is something");

@@ -49,9 +49,15 @@ impl Default for Options {
 /// as it came.
 pub fn tree(source: &Root, target: &Root, options: Options) -> Result<Usage> {
     let way = Descent::new(target, Path::new(""))?;
-    let copier = Copier::onto(target)?;
-    let mut copy =
-        Tree { source, target, copier, way, open: Vec::new(), links: HashMap::new(), options };
+    let mut copy = Tree {
+        source,
+        target,
+        copier: Copier::new(),
+        way,
+        open: Vec::new(),
+        links: HashMap::new(),
+        options,
+    };
     let mut usage = Usage::default();
 
     let top = at::meta_of(source).map_err(|error| source.error("statx", "", error))?;
