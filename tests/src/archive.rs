@@ -31,6 +31,34 @@ pub struct Image<'a> {
 #[must_use]
 pub fn layer(files: Files<'_>) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
+    append(&mut tar, files);
+    tar.into_inner().expect("writing to memory")
+}
+
+/// The same with a static busybox as `/bin/busybox`, `/bin/sh` and the rest of what these tests run.
+///
+/// # Panics
+/// When the machine has no busybox.
+#[must_use]
+pub fn layer_with_busybox(files: Files<'_>) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    append(&mut tar, &[("bin/", ""), ("etc/", ""), ("proc/", ""), ("sys/", ""), ("dev/", "")]);
+    let mut header = tar::Header::new_gnu();
+    let busybox = fs::read("/bin/busybox").expect("busybox-static is installed");
+    header.set_mode(0o755);
+    header.set_size(busybox.len() as u64);
+    tar.append_data(&mut header, "bin/busybox", &busybox[..]).expect("a good entry");
+    for applet in ["sh", "cat", "ls", "true", "echo", "rm", "wc", "id", "sleep"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox").expect("a good entry");
+    }
+    append(&mut tar, files);
+    tar.into_inner().expect("writing to memory")
+}
+
+fn append(tar: &mut tar::Builder<Vec<u8>>, files: Files<'_>) {
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
         let (kind, mode) = match path.ends_with('/') {
@@ -43,7 +71,6 @@ pub fn layer(files: Files<'_>) -> Vec<u8> {
         header.set_mtime(1_700_000_000);
         tar.append_data(&mut header, path, content.as_bytes()).expect("a good entry");
     }
-    tar.into_inner().expect("writing to memory")
 }
 
 /// Writes a tar of a root file system.
@@ -59,13 +86,30 @@ pub fn rootfs(path: &Path, files: Files<'_>) {
 /// # Panics
 /// When the file cannot be written.
 pub fn docker(path: &Path, images: &[Image<'_>]) {
+    let with_tars = images.iter().map(|image| {
+        let tars = image.layers.iter().map(|files| layer(files)).collect();
+        (image.names.to_vec(), tars, *image)
+    });
+    let images = with_tars.collect();
+    write(path, images);
+}
+
+/// Writes a docker-archive of one image whose layers are tars already, bottom to top.
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn docker_of_tars(path: &Path, name: &str, tars: Vec<Vec<u8>>, config: &Value) {
+    let image = Image { names: &[], layers: &[], created: "2024-01-01T00:00:00Z", config };
+    write(path, vec![(vec![name], tars, image)]);
+}
+
+fn write(path: &Path, images: Vec<(Vec<&str>, Vec<Vec<u8>>, Image<'_>)>) {
     let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
     let mut manifest = Vec::new();
-    for image in images {
+    for (names, tars, image) in images {
         let mut diff_ids = Vec::new();
         let mut layers = Vec::new();
-        for files in image.layers {
-            let tar = layer(files);
+        for tar in tars {
             let digest = hex(&tar);
             diff_ids.push(format!("sha256:{digest}"));
             layers.push(format!("{digest}/layer.tar"));
@@ -81,7 +125,7 @@ pub fn docker(path: &Path, images: &[Image<'_>]) {
         });
         let config = serde_json::to_vec(&config).expect("JSON");
         let name = format!("{}.json", hex(&config));
-        let names = if image.names.is_empty() { Value::Null } else { json!(image.names) };
+        let names = if names.is_empty() { Value::Null } else { json!(names) };
         manifest.push(json!({"Config": name, "RepoTags": names, "Layers": layers}));
         entries.push((name, config));
     }

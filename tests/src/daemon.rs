@@ -192,7 +192,6 @@ impl Finished {
     ///
     /// # Panics
     /// When it has not.
-    #[must_use]
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");

@@ -5,5 +5,6 @@
 
 pub mod archive;
 pub mod daemon;
+pub mod host;
 pub mod programs;
 pub mod tree;

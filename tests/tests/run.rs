@@ -1,0 +1,88 @@
+//! Containers on real layers, through the real programs.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a failed step is a failed test")]
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tests::archive;
+use tests::daemon::Daemon;
+use tests::host;
+
+const NAME: &str = "localhost/deep:1";
+
+/// An image with `layers` layers: each adds a file, and changes what all of them change.
+fn deep(dir: &TempDir, layers: usize) -> PathBuf {
+    let path = dir.path().join(format!("deep-{layers}.tar"));
+    let mut tars =
+        vec![archive::layer_with_busybox(&[("d/", ""), ("last", "0"), ("gone", "soon")])];
+    for number in 1..layers {
+        let (file, whiteout) = (format!("d/file-{number}"), format!("d/.wh.file-{}", number - 1));
+        let text = number.to_string();
+        let mut files = vec![(file.as_str(), text.as_str()), ("last", text.as_str())];
+        if number % 2 == 0 {
+            files.push((whiteout.as_str(), ""));
+        }
+        tars.push(archive::layer(&files));
+    }
+    let config = json!({"Cmd": ["cat", "/last"], "Env": ["PATH=/bin"]});
+    archive::docker_of_tars(&path, NAME, tars, &config);
+    path
+}
+
+#[test]
+fn images_of_128_and_400_layers_run() {
+    if !host::provides(&["busybox"]) {
+        return;
+    }
+    let dir = TempDir::new().expect("a directory");
+    for layers in [128, 400] {
+        let daemon = Daemon::start_with(["--driver", "overlay2"]);
+        let archive = deep(&dir, layers);
+        daemon.layerctl(["import".as_ref(), archive.as_os_str()]).ok();
+        let last = daemon.layerctl(["run", "--rm", NAME]).ok();
+        assert_eq!(last, (layers - 1).to_string(), "{layers} layers");
+        let count = daemon.layerctl(["run", "--rm", NAME, "sh", "-c", "ls /d | wc -l"]).ok();
+        // Every other file is taken away by the layer above it.
+        assert_eq!(count.trim(), (layers / 2).to_string(), "{layers} layers");
+    }
+}
+
+#[test]
+fn a_container_changes_its_own_layer_alone() {
+    if !host::provides(&["busybox"]) {
+        return;
+    }
+    let dir = TempDir::new().expect("a directory");
+    let archive = deep(&dir, 3);
+    for driver in ["overlay2", "vfs"] {
+        let daemon = Daemon::start_with(["--driver", driver]);
+        let archive = archive.to_str().expect("UTF-8");
+        let script = "echo new > /d/new; rm /gone; echo changed > /last; exit 7";
+        let told = daemon.layerctl(["run", "--name", "one", archive, "sh", "-c", script]);
+        assert_eq!(
+            told.code,
+            Some(7),
+            "{driver}: an archive runs, the exit code is passed on: {told:?}"
+        );
+        let changes = daemon.layerctl(["diff", "one"]).ok();
+        assert_eq!(changes, "C /d\nA /d/new\nD /gone\nC /last\n", "{driver}");
+        let busy = daemon.layerctl(["rmi", "-f", NAME]);
+        assert_eq!(busy.code, Some(1), "{driver}: a container uses the image: {busy:?}");
+        daemon.layerctl(["commit", "one", "localhost/changed:1"]).ok();
+        daemon.layerctl(["rm", "one"]).ok();
+        let kept =
+            daemon.layerctl(["run", "--rm", "localhost/changed:1", "cat", "/d/new", "/last"]).ok();
+        assert_eq!(kept, "new\nchanged\n", "{driver}: the commit has the changes");
+        let gone = daemon.layerctl(["run", "--rm", "localhost/changed:1", "ls", "/gone"]);
+        assert_eq!(gone.code, Some(1), "{driver}: the commit has the deletion: {gone:?}");
+        let other = daemon.layerctl(["run", "--rm", NAME, "cat", "/last", "/gone"]).ok();
+        assert_eq!(other, "2soon", "{driver}: the image is as it was");
+        daemon.layerctl(["rmi", NAME]).ok();
+        let kept = daemon.layerctl(["run", "--rm", "localhost/changed:1", "cat", "/d/new"]).ok();
+        assert_eq!(kept, "new\n", "{driver}: shared layers stay");
+        daemon.layerctl(["rmi", "localhost/changed:1"]).ok();
+        assert_eq!(daemon.client().info().expect("info").layers, 0, "{driver}: no layer is left");
+    }
+}
