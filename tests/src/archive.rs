@@ -103,7 +103,10 @@ pub fn docker_of_tars(path: &Path, name: &str, tars: Vec<Vec<u8>>, config: &Valu
     write(path, vec![(vec![name], tars, image)]);
 }
 
-fn write(path: &Path, images: Vec<(Vec<&str>, Vec<Vec<u8>>, Image<'_>)>) {
+/// An image's names, the tars of its layers, and the rest of it.
+type Tarred<'a> = (Vec<&'a str>, Vec<Vec<u8>>, Image<'a>);
+
+fn write(path: &Path, images: Vec<Tarred<'_>>) {
     let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
     let mut manifest = Vec::new();
     for (names, tars, image) in images {
