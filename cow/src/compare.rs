@@ -7,19 +7,17 @@
 //! Metadata is no proof of equal content: a file can be rewritten and its time set back. Content is
 //! therefore always read when nothing else differs, unless both names are one inode.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::SeekFrom;
-use rustix::io::Errno;
+use rustix::io::{Errno, Result};
 
-use crate::error::Result;
+use crate::at;
 use crate::meta::{FileKind, Meta, Xattrs};
-use crate::root::Root;
 use crate::whiteout::XattrSpace;
+use crate::xattr;
 
 /// A set of ways in which two files differ.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -113,28 +111,30 @@ pub enum Depth {
     All,
 }
 
-/// One of two files that are compared: where it is, and its metadata.
+/// One of two files that are compared: its metadata, and where the rest is.
+///
+/// Places are a directory and a name in it, as in [`at`].
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'a> {
     /// The metadata.
     pub meta: &'a Meta,
     /// Where link text and attributes are.
-    pub at: (&'a Root, &'a Path),
+    pub at: (BorrowedFd<'a>, &'a OsStr),
     /// Where content is: elsewhere than the rest for a metadata-only copy of an overlay.
-    pub data: (&'a Root, &'a Path),
+    pub data: (BorrowedFd<'a>, &'a OsStr),
     /// The overlay marks that are no part of the file.
     pub marks: Option<XattrSpace>,
 }
 
 impl<'a> Side<'a> {
     /// A file in a plain tree.
-    pub fn new(root: &'a Root, path: &'a Path, meta: &'a Meta) -> Self {
-        Self { meta, at: (root, path), data: (root, path), marks: None }
+    pub fn new(dir: BorrowedFd<'a>, name: &'a OsStr, meta: &'a Meta) -> Self {
+        Self { meta, at: (dir, name), data: (dir, name), marks: None }
     }
 
     /// Its extended attributes as the merged tree shows them.
     fn xattrs(&self) -> Result<Xattrs> {
-        let xattrs = self.at.0.xattrs(self.at.1)?;
+        let xattrs = xattr::read_at(self.at.0, self.at.1)?;
         Ok(match self.marks {
             Some(space) => space.strip(xattrs),
             None => xattrs,
@@ -156,7 +156,7 @@ pub fn metadata(a: &Meta, b: &Meta) -> Differences {
 
 /// Compares two files of any kind.
 ///
-/// Two files of different kinds differ in that alone. Of directories, only their own metadata is
+/// The errno stays bare, as in [`at`]. Two files of different kinds differ in that alone. Of directories, only their own metadata is
 /// compared, not what is in them.
 pub fn files(a: &Side<'_>, b: &Side<'_>, depth: Depth) -> Result<Differences> {
     let mut found = metadata(a.meta, b.meta);
@@ -168,7 +168,7 @@ pub fn files(a: &Side<'_>, b: &Side<'_>, depth: Depth) -> Result<Differences> {
         return Ok(found);
     }
     if a.meta.kind == FileKind::Symlink {
-        let same = a.at.0.readlink(a.at.1)? == b.at.0.readlink(b.at.1)?;
+        let same = at::readlink_at(a.at.0, a.at.1)? == at::readlink_at(b.at.0, b.at.1)?;
         found = found.with_if(Differences::LINK, !same);
     }
     found = found.with_if(Differences::XATTRS, a.xattrs()? != b.xattrs()?);
@@ -183,8 +183,9 @@ fn same_content(a: &Side<'_>, b: &Side<'_>) -> Result<bool> {
     if a.meta.size == 0 {
         return Ok(true);
     }
-    let (a_file, b_file) = (a.data.0.open_file(a.data.1)?, b.data.0.open_file(b.data.1)?);
-    content(a_file, b_file).map_err(|error| a.data.0.error("compare", a.data.1, error))
+    let a = at::open_regular_at(a.data.0, a.data.1)?;
+    let b = at::open_regular_at(b.data.0, b.data.1)?;
+    same_bytes((a.0, &a.1), (b.0, &b.1))
 }
 
 /// How much of each file is in memory.
@@ -193,8 +194,12 @@ const CHUNK: usize = 256 * 1024;
 /// Whether two regular files have the same bytes, holes being zeros.
 ///
 /// Stretches that are holes in both are not read.
-pub fn content(a: OwnedFd, b: OwnedFd) -> std::io::Result<bool> {
-    let (a_meta, b_meta) = (crate::at::meta_of(&a)?, crate::at::meta_of(&b)?);
+pub fn content(a: OwnedFd, b: OwnedFd) -> Result<bool> {
+    let (a_meta, b_meta) = (at::meta_of(&a)?, at::meta_of(&b)?);
+    same_bytes((a, &a_meta), (b, &b_meta))
+}
+
+fn same_bytes((a, a_meta): (OwnedFd, &Meta), (b, b_meta): (OwnedFd, &Meta)) -> Result<bool> {
     if a_meta.size != b_meta.size {
         return Ok(false);
     }
@@ -202,10 +207,9 @@ pub fn content(a: OwnedFd, b: OwnedFd) -> std::io::Result<bool> {
         return Ok(true);
     }
     let size = a_meta.size;
-    let sparse = [&a_meta, &b_meta].iter().all(|meta| meta.blocks * 512 < size);
+    let sparse = [a_meta, b_meta].iter().all(|meta| meta.blocks * 512 < size);
     let chunk = usize::try_from(size).unwrap_or(CHUNK).clamp(1, CHUNK);
     let (mut left, mut right) = (vec![0; chunk], vec![0; chunk]);
-    let (a, b) = (File::from(a), File::from(b));
     let mut offset = 0;
     while offset < size {
         if sparse {
@@ -226,13 +230,13 @@ pub fn content(a: OwnedFd, b: OwnedFd) -> std::io::Result<bool> {
 }
 
 /// Reads until the buffer is full or the file ends.
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+fn read_full(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+        match rustix::io::pread(file, &mut buffer[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(length) => filled += length,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }
     }
@@ -242,7 +246,7 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usi
 /// Where the next stretch of data begins, at or after an offset; past every end if there is none.
 ///
 /// A file system that knows no holes has data everywhere.
-pub(crate) fn next_data(file: BorrowedFd<'_>, offset: u64) -> rustix::io::Result<u64> {
+pub(crate) fn next_data(file: BorrowedFd<'_>, offset: u64) -> Result<u64> {
     match rustix::fs::seek(file, SeekFrom::Data(offset)) {
         Ok(next) => Ok(next),
         Err(Errno::NXIO) => Ok(u64::MAX),

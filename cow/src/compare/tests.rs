@@ -1,8 +1,11 @@
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::root::Root;
 
 struct Pair {
     dir: tempfile::TempDir,
@@ -33,7 +36,8 @@ impl Pair {
         let (a, b) = (Path::new("a"), Path::new("b"));
         let (a_meta, b_meta) =
             (self.root.meta(a).unwrap().unwrap(), self.root.meta(b).unwrap().unwrap());
-        let (a, b) = (Side::new(&self.root, a, &a_meta), Side::new(&self.root, b, &b_meta));
+        let dir = self.root.as_fd();
+        let (a, b) = (Side::new(dir, a.as_ref(), &a_meta), Side::new(dir, b.as_ref(), &b_meta));
         files(&a, &b, depth).unwrap().to_string()
     }
 }
@@ -123,8 +127,11 @@ fn overlay_marks_are_no_difference_where_named() {
     assert_eq!(pair.compare(Depth::First), "xattrs");
     let meta = pair.root.meta(name).unwrap().unwrap();
     let other = pair.root.meta("a").unwrap().unwrap();
-    let side = Side { marks: Some(XattrSpace::Trusted), ..Side::new(&pair.root, name, &meta) };
-    let plain = Side::new(&pair.root, Path::new("a"), &other);
+    let side = Side {
+        marks: Some(XattrSpace::Trusted),
+        ..Side::new(pair.root.as_fd(), name.as_ref(), &meta)
+    };
+    let plain = Side::new(pair.root.as_fd(), "a".as_ref(), &other);
     assert_eq!(files(&side, &plain, Depth::All).unwrap(), Differences::NONE);
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, Result};
+use rustix::io::Result;
 
 use crate::at;
 use crate::copy::{Copied, Copier};
@@ -28,7 +28,8 @@ pub struct Source<'a> {
 ///
 /// A directory is made empty and private to its maker; [`finish`] gives it owner, attributes, mode
 /// and times when what belongs in it is there. Everything else is finished when this returns. The
-/// name is seen half-made meanwhile: where that matters, use a temporary one and rename it.
+/// name is seen half-made meanwhile: where that matters, use a temporary one and rename it. `dir`
+/// should have no default access list, which a file without a list of its own would inherit.
 ///
 /// # Errors
 /// `EXIST` for a name in use. After any other error the name may be there, half-made.
@@ -75,7 +76,9 @@ pub fn finish(meta: &Meta, xattrs: &Xattrs, target: impl AsFd) -> Result<()> {
     let target = target.as_fd();
     let itself = OsStr::new("");
     at::chown_at(target, itself, meta.uid, meta.gid)?;
-    give_xattrs(xattrs, target, itself, meta)?;
+    for (attr, value) in xattrs {
+        xattr::set_at(target, itself, attr, value)?;
+    }
     rustix::fs::fchmod(target, Mode::from_raw_mode(meta.mode))?;
     at::set_mtime_at(target, itself, meta.mtime)
 }
@@ -83,26 +86,11 @@ pub fn finish(meta: &Meta, xattrs: &Xattrs, target: impl AsFd) -> Result<()> {
 /// As [`finish`], for what cannot be opened.
 fn finish_named(meta: &Meta, xattrs: &Xattrs, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     at::chown_at(dir, name, meta.uid, meta.gid)?;
-    give_xattrs(xattrs, dir, name, meta)?;
+    for (attr, value) in xattrs {
+        xattr::set_at(dir, name, attr, value)?;
+    }
     if meta.kind != FileKind::Symlink {
         at::chmod_at(dir, name, meta.mode)?;
     }
     at::set_mtime_at(dir, name, meta.mtime)
 }
-
-/// Sets the attributes, and removes the access list that a new file inherited from its directory.
-fn give_xattrs(xattrs: &Xattrs, dir: BorrowedFd<'_>, name: &OsStr, meta: &Meta) -> Result<()> {
-    for (attr, value) in xattrs {
-        xattr::set_at(dir, name, attr, value)?;
-    }
-    if meta.kind != FileKind::Symlink && !xattrs.contains_key(OsStr::new(ACCESS)) {
-        match xattr::remove_at(dir, name, OsStr::new(ACCESS)) {
-            Ok(()) | Err(Errno::PERM) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// The access control list of a file, which inherits one from a directory that has defaults.
-const ACCESS: &str = "system.posix_acl_access";

@@ -1,7 +1,7 @@
 //! A whole tree.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::AtFlags;
@@ -14,6 +14,7 @@ use crate::meta::{FileKind, Meta, Xattrs};
 use crate::root::{Resolve, Root};
 use crate::usage::Usage;
 use crate::walk::{Entry, Vanished, Walk};
+use crate::xattr;
 
 /// What happens to unix sockets, which no process can use through a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,9 @@ pub fn tree(source: &Root, target: &Root, options: Options) -> Result<Usage> {
     };
     let mut usage = Usage::default();
 
+    // Directories get their default access lists when they are full, so that nothing inherits one.
+    xattr::remove_at(copy.way.dir()?, OsStr::new(""), OsStr::new("system.posix_acl_default"))
+        .map_err(|error| target.error("removexattr", "", error))?;
     let top = at::meta_of(source).map_err(|error| source.error("statx", "", error))?;
     copy.open.push((top, source.xattrs("")?));
     let mut walk = Walk::new(source, options.vanished)?;
@@ -123,7 +127,7 @@ impl Tree<'_> {
     }
 
     fn make(&mut self, entry: &Entry<'_>) -> rustix::io::Result<(u64, Xattrs)> {
-        let xattrs = crate::xattr::read_at(entry.dir, entry.name)?;
+        let xattrs = xattr::read_at(entry.dir, entry.name)?;
         let at = (entry.dir, entry.name);
         let source = Source { meta: &entry.meta, xattrs: &xattrs, at, data: at };
         let dir = self.way.dir().map_err(|_| rustix::io::Errno::IO)?;

@@ -1,13 +1,17 @@
 //! The difference that an overlay's upper directory makes.
 
+use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use crate::change::{Change, ChangeKind, Changeset, Location};
 use crate::compare::{self, Depth, Side};
 use crate::error::{Error, Result};
 use crate::listing::Listing;
 use crate::overlay_view::{DirView, Node, OpenDir, OverlayView};
-use crate::root::{Root, is_absent};
+use crate::root::{Dir, Resolve, Root, is_absent};
 use crate::whiteout::XattrSpace;
 
 /// Compares what an overlay of `upper` on `lowers` (uppermost first) shows with what the lowers
@@ -110,7 +114,7 @@ impl<'a> Overlay<'a> {
             (Some(above), None) => self.changed(path, ChangeKind::Added, above, None),
             (Some(above), Some(below)) => {
                 let same_place = above.meta_at == below.meta_at && above.data_at == below.data_at;
-                let kind = match same_place || !self.differs(&above, &below)? {
+                let kind = match same_place || !self.differs(&path, &above, &below)? {
                     true => None,
                     false => Some(ChangeKind::Modified),
                 };
@@ -137,27 +141,41 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    fn differs(&self, above: &Node, below: &Node) -> Result<bool> {
-        let (a, b) = (self.side(above)?, self.side(below)?);
-        match compare::files(&a, &b, Depth::First) {
+    fn differs(&self, path: &Path, above: &Node, below: &Node) -> Result<bool> {
+        let (a, b) = match (self.places(above), self.places(below)) {
+            (Ok(a), Ok(b)) => (a, b),
+            (Err(error), _) if is_gone(&error) => return Ok(true),
+            (a, b) => (a?, b?),
+        };
+        match compare::files(&self.side(above, &a), &self.side(below, &b), Depth::First) {
+            Ok(found) => Ok(!found.is_empty()),
             // Changed its kind or went away while it was read: certainly not what it was.
-            Err(error) if is_gone(&error) => Ok(true),
-            found => found.map(|found| !found.is_empty()),
+            Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::INVAL) => Ok(true),
+            Err(error) => Err(Error::sys("compare", path, error)),
         }
     }
 
-    fn side<'n>(&self, node: &'n Node) -> Result<Side<'n>>
+    fn places<'n>(&self, node: &'n Node) -> Result<Places<'n>>
     where
         'a: 'n,
     {
-        let data = node.data_at.as_ref().unwrap_or(&node.meta_at);
-        Ok(Side {
-            meta: &node.meta,
-            at: (self.view.root(&node.meta_at)?, &node.meta_at.path),
-            data: (self.view.root(data)?, &data.path),
-            marks: Some(self.view.marks()),
-        })
+        let place = |at: &'n Location| self.view.root(at)?.parent(&at.path, Resolve::Beneath);
+        let data = node.data_at.as_ref().filter(|data| **data != node.meta_at);
+        Ok(Places { at: place(&node.meta_at)?, data: data.map(place).transpose()? })
     }
+
+    fn side<'n>(&self, node: &'n Node, places: &'n Places<'n>) -> Side<'n> {
+        let own = (places.at.0.as_fd(), places.at.1);
+        let data = places.data.as_ref().map_or(own, |(dir, name)| (dir.as_fd(), *name));
+        Side { meta: &node.meta, at: own, data, marks: Some(self.view.marks()) }
+    }
+}
+
+/// The directories, held open, in which a node's metadata and data are.
+struct Places<'n> {
+    at: (Dir<'n>, &'n OsStr),
+    /// None if it is the same.
+    data: Option<(Dir<'n>, &'n OsStr)>,
 }
 
 fn is_gone(error: &Error) -> bool {

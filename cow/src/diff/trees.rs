@@ -2,8 +2,10 @@
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use crate::at;
 use crate::change::{Change, ChangeKind, Changeset, Location};
@@ -94,51 +96,64 @@ impl Trees<'_> {
                 (Some(lower), Some(root)) if order.is_ge() => meta(root, lower, name, &path)?,
                 _ => None,
             };
-            self.file(path, above, below)?;
-        }
-    }
-
-    /// Compares one name that at least one tree has listed.
-    fn file(&mut self, path: PathBuf, above: Option<Meta>, below: Option<Meta>) -> Result<()> {
-        match (above, below) {
-            (None, None) => {}
-            (None, Some(_)) => self.changes.push(Change::deleted(path)),
-            (Some(above), None) => {
-                if above.is_dir() {
-                    self.pending.push(Pair { path: path.clone(), below: false });
+            match (above, below) {
+                (Some(above), Some(below)) => {
+                    let at = [&upper.fd, lower.as_ref().map_or(&upper.fd, |lower| &lower.fd)];
+                    self.both(path, name, at, &above, &below)?;
                 }
-                self.push(path, ChangeKind::Added, &above);
-            }
-            (Some(above), Some(below)) => {
-                if above.is_dir() {
-                    let below = below.is_dir();
-                    self.pending.push(Pair { path: path.clone(), below });
-                }
-                match self.differs(&path, &above, &below) {
-                    Ok(false) => {}
-                    Ok(true) => self.push(path, ChangeKind::Modified, &above),
-                    Err(error) if is_gone(&error) => return self.again(path),
-                    Err(error) => return Err(error),
-                }
+                (above, below) => self.one(path, above, below),
             }
         }
-        Ok(())
     }
 
-    /// Looks once more at a file of the upper tree that changed its kind or went away between the
-    /// look at its metadata and at the rest.
-    fn again(&mut self, path: PathBuf) -> Result<()> {
-        match self.upper.meta(&path)? {
-            Some(above) => self.push(path, ChangeKind::Modified, &above),
-            None => self.changes.push(Change::deleted(path)),
+    /// Notes a name that at most one tree has.
+    fn one(&mut self, path: PathBuf, above: Option<Meta>, below: Option<Meta>) {
+        if let Some(above) = above {
+            if above.is_dir() {
+                self.pending.push(Pair { path: path.clone(), below: false });
+            }
+            self.push(path, ChangeKind::Added, &above);
+        } else if below.is_some() {
+            self.changes.push(Change::deleted(path));
+        }
+    }
+
+    /// Compares a name that both trees have, in the directories `at`: upper, lower.
+    fn both(
+        &mut self,
+        path: PathBuf,
+        name: &OsStr,
+        at: [&OwnedFd; 2],
+        above: &Meta,
+        below: &Meta,
+    ) -> Result<()> {
+        let [upper, lower] = at;
+        let sides = (Side::new(upper.as_fd(), name, above), Side::new(lower.as_fd(), name, below));
+        let kind = match compare::files(&sides.0, &sides.1, Depth::First) {
+            Ok(same) if same.is_empty() => None,
+            Ok(_) => Some(ChangeKind::Modified),
+            // The upper file changed its kind or went away between the look at its metadata and at
+            // the rest. What is there now is certainly not what was.
+            Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::INVAL) => {
+                match self.upper.meta(&path)? {
+                    Some(above) => {
+                        self.push(path, ChangeKind::Modified, &above);
+                        return Ok(());
+                    }
+                    None => Some(ChangeKind::Deleted),
+                }
+            }
+            Err(error) => return Err(self.upper.error("compare", &path, error)),
+        };
+        if above.is_dir() && kind != Some(ChangeKind::Deleted) {
+            self.pending.push(Pair { path: path.clone(), below: below.is_dir() });
+        }
+        match kind {
+            Some(ChangeKind::Deleted) => self.changes.push(Change::deleted(path)),
+            Some(kind) => self.push(path, kind, above),
+            None => {}
         }
         Ok(())
-    }
-
-    fn differs(&self, path: &Path, above: &Meta, below: &Meta) -> Result<bool> {
-        let Some(lower) = self.lower else { return Ok(true) };
-        let (a, b) = (Side::new(self.upper, path, above), Side::new(lower, path, below));
-        compare::files(&a, &b, Depth::First).map(|found| !found.is_empty())
     }
 }
 
