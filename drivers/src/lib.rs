@@ -14,6 +14,7 @@ pub mod id;
 pub mod mountinfo;
 mod options;
 mod overlay2;
+mod private;
 mod quota;
 mod registry;
 mod vfs;
@@ -22,6 +23,6 @@ pub use driver::{
     Access, Applied, Capabilities, CreateOptions, Driver, Finding, LayerInfo, LayerRecord, Mount,
     State, Usage,
 };
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use id::LayerId;
 pub use registry::{NAMES, open, probe};

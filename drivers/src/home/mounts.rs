@@ -78,17 +78,24 @@ impl Home {
         Ok(path)
     }
 
-    /// Drops a reference on a layer's mount, and unmounts with the last one. Without a reference it
-    /// does nothing.
-    pub(crate) fn drop_mount(&self, call: Call<'_>, layer: &Layer) -> Result<()> {
+    /// Drops a reference on a layer's mount, and unmounts with the last one, after which `unmounted`
+    /// is run. Without a reference it does nothing.
+    pub(crate) fn drop_mount(
+        &self,
+        call: Call<'_>,
+        layer: &Layer,
+        unmounted: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let mut mounted = layer.mounted();
-        match mounted.count {
+        mounted.count = match mounted.count {
             0 => return Ok(()),
-            1 => self.take_off(call, &layer.id)?,
-            _ => {}
-        }
-        mounted.count -= 1;
-        Ok(())
+            1 => {
+                self.take_off(call, &layer.id)?;
+                0
+            }
+            more => more - 1,
+        };
+        if mounted.count == 0 { unmounted() } else { Ok(()) }
     }
 
     /// Unmounts a layer and removes its mount point, which also ends the copies of the mount that

@@ -8,27 +8,25 @@ use std::os::fd::AsFd as _;
 use cow::change::Changeset;
 use cow::root::Root;
 use cow::walk::{Vanished, Walk};
-use cow::whiteout::{self, XattrSpace};
+use cow::whiteout::XattrSpace;
 use cow::xattr;
 
+use super::plan::Escape;
 use super::{DIFF, Overlay2};
 use crate::call::Call;
-use crate::driver::{Applied, Usage};
+use crate::driver::{Access, Applied, State, Usage};
 use crate::error::{ErrorKind, Result};
 use crate::home::Layer;
 use crate::home::commit::Sealing;
+use crate::home::mounts::MERGED;
 use crate::id::LayerId;
+use crate::private;
 
 impl Overlay2 {
     /// The own directory of a layer.
     pub(super) fn diff_root(&self, id: &LayerId) -> cow::Result<Root> {
         let dir = self.home.open_in_layer(id, DIFF)?;
         Ok(Root::from_fd(dir, self.home.layer_path(id, DIFF)))
-    }
-
-    /// The own directories of some layers.
-    fn diff_roots<'a>(&self, ids: impl Iterator<Item = &'a LayerId>) -> cow::Result<Vec<Root>> {
-        ids.map(|id| self.diff_root(id)).collect()
     }
 
     /// The space that a layer takes now.
@@ -63,15 +61,70 @@ impl Overlay2 {
         finish().map_err(|error| call.failed(error))
     }
 
-    /// How a layer differs from `base`, or from the layer below it.
-    pub(super) fn changes_of(
+    /// How a layer differs from `base`, or from the layer below it, with the roots that the
+    /// locations are in.
+    pub(super) fn difference(
         &self,
         call: Call<'_>,
         layer: &Layer,
         base: Option<&LayerId>,
-    ) -> Result<Changeset> {
-        let _ = (layer, base);
-        Err(call.refused(ErrorKind::Unsupported, "not yet"))
+    ) -> Result<(Changeset, Vec<Root>)> {
+        let meta = layer.meta();
+        let is_view = meta.state == State::View && meta.parent.is_some();
+        let direct = base.is_none() || base == meta.parent.as_ref();
+        let between = match base {
+            Some(base) => self.home.check_ancestor(call, &meta, base)?,
+            None => Vec::new(),
+        };
+        let compare = || match (direct, is_view, between.first()) {
+            // A view adds nothing to what it shows.
+            (true, true, _) => Ok((Changeset::default(), Vec::new())),
+            (true, false, _) => self.own_difference(call, layer),
+            (false, true, Some(only)) if between.len() == 1 => self.own_difference(call, only),
+            _ => self.stack_difference(call, layer, base),
+        };
+        compare()
+    }
+
+    /// What a layer's own directory changes in the layers below: costs what the change costs.
+    fn own_difference(&self, call: Call<'_>, layer: &Layer) -> Result<(Changeset, Vec<Root>)> {
+        let below = self.below(call, layer)?;
+        let compare = || {
+            let mut roots = vec![self.diff_root(&layer.id)?];
+            for layer in &below {
+                roots.push(self.diff_root(&layer.id)?);
+            }
+            let lowers: Vec<&Root> = roots.iter().skip(1).collect();
+            let changes = cow::diff::overlay(&roots[0], &lowers, self.marks())?;
+            Ok((changes, roots))
+        };
+        compare().map_err(|error| call.failed(error))
+    }
+
+    /// What several layers together change: both stacks are mounted privately and walked.
+    fn stack_difference(
+        &self,
+        call: Call<'_>,
+        layer: &Layer,
+        base: Option<&LayerId>,
+    ) -> Result<(Changeset, Vec<Root>)> {
+        let lower = match base {
+            Some(base) => {
+                Some(self.merged(call, &*self.home.layer(Call { layer: base, ..call })?)?)
+            }
+            None => None,
+        };
+        let upper = self.merged(call, layer)?;
+        let changes = cow::diff::trees(lower.as_ref(), &upper).map_err(|e| call.failed(e))?;
+        Ok((changes, vec![upper]))
+    }
+
+    /// What a layer shows, mounted privately and read-only.
+    fn merged(&self, call: Call<'_>, layer: &Layer) -> Result<Root> {
+        let plan = self.plan(call, layer, Access::ReadOnly)?;
+        let mount = plan.describe(&self.home, &self.features, Escape::Single);
+        let label = self.home.layer_path(&layer.id, MERGED);
+        private::root(&self.home, &mount, &label).map_err(|error| call.failed(error))
     }
 
     /// Writes the difference as a tar.
@@ -82,7 +135,8 @@ impl Overlay2 {
         base: Option<&LayerId>,
         out: &mut dyn Write,
     ) -> Result<u64> {
-        let _ = (layer, base, out);
+        let (changes, roots) = self.difference(call, layer, base)?;
+        let _ = (changes, roots, out);
         Err(call.refused(ErrorKind::Unsupported, "not yet"))
     }
 }
@@ -95,7 +149,9 @@ fn drop_marks(root: &Root, marks: XattrSpace) -> cow::Result<()> {
     let mut walk = Walk::new(root, Vanished::Fail)?;
     while let Some(entry) = walk.next_entry()? {
         if entry.meta.is_dir() {
-            if whiteout::is_opaque(root, entry.path, marks)? {
+            let mark = xattr::get_at(entry.dir, entry.name, OsStr::new(marks.opaque()))
+                .map_err(|errno| root.error("getxattr", entry.path, errno))?;
+            if mark.is_some() {
                 opaque.push(entry.path.to_owned());
             }
         } else if entry.meta.is_whiteout_device() {

@@ -76,7 +76,11 @@ impl Overlay2 {
             })?;
         }
         let features = probe::probe(call, &home, &options)?;
-        Ok(Self { home, features })
+        let driver = Self { home, features };
+        if driver.features.volatile {
+            driver.clear_volatile_of_all()?;
+        }
+        Ok(driver)
     }
 
     /// Sees whether the driver works below `dir`, without leaving anything there.
@@ -122,11 +126,6 @@ impl Overlay2 {
 
     /// Attaches the mount of a plan.
     fn attach(&self, call: Call<'_>, plan: &Plan, target: &OwnedFd) -> Result<()> {
-        if let Plan::Overlay { upper: Some(upper), .. } = plan
-            && self.features.volatile
-        {
-            self.clear_volatile(call, upper)?;
-        }
         let mount = plan.describe(&self.home, &self.features, Escape::Single);
         cow_sys::mount::mount_at(&mount.fstype, &mount.source, &mount.options, target).map_err(
             |error| {
@@ -134,6 +133,16 @@ impl Overlay2 {
                 call.refused(kind, error.to_string())
             },
         )
+    }
+
+    /// After a crash: clears every layer that was mounted then.
+    fn clear_volatile_of_all(&self) -> Result<()> {
+        for layer in self.home.layers() {
+            if layer.state() == State::Active && layer.mounted().count == 0 {
+                self.clear_volatile(self.home.call("open", &layer.id), &layer.id)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the mark that a volatile mount leaves and that forbids the next mount. It warns that
@@ -168,7 +177,7 @@ impl Overlay2 {
         }
     }
 
-    /// Sees that a layer can have another one on it.
+    /// Sees that a layer can have another one on it, and that one can be shown when it is committed.
     fn check_depth(&self, call: Call<'_>, parent: &LayerId) -> Result<()> {
         let Ok(stack) = self.home.stack(call, parent) else { return Ok(()) };
         if stack.len() >= MAX_LOWERS {
@@ -229,7 +238,7 @@ impl Driver for Overlay2 {
         if options.state == State::Committed {
             return Err(call.refused(ErrorKind::InvalidArgument, "a layer is not made committed"));
         }
-        if let Some(parent) = parent {
+        if let Some(parent) = parent.filter(|_| options.state == State::Active) {
             self.check_depth(call, parent)?;
         }
         let mut meta = Meta::new(id.clone(), parent.cloned(), options.state);
@@ -290,14 +299,16 @@ impl Driver for Overlay2 {
     fn unmount(&self, id: &LayerId) -> Result<()> {
         let call = self.home.call("unmount", id);
         let layer = self.home.layer(call)?;
-        self.home.drop_mount(call, &layer)
+        self.home.drop_mount(call, &layer, || {
+            if self.features.volatile { self.clear_volatile(call, id) } else { Ok(()) }
+        })
     }
 
     fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Changeset> {
         let call = self.home.call("changes", id);
         let layer = self.home.layer(call)?;
         let _gate = layer.share(call)?;
-        self.changes_of(call, &layer, base)
+        self.difference(call, &layer, base).map(|(changes, _)| changes)
     }
 
     fn diff(&self, id: &LayerId, base: Option<&LayerId>, out: &mut dyn Write) -> Result<u64> {

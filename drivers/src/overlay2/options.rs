@@ -165,7 +165,10 @@ pub(super) struct Features {
 
 impl Features {
     /// The options of a mount, without its directories.
-    pub(super) fn mount_options(&self, writable: bool) -> Vec<String> {
+    ///
+    /// `own` tells a mount of the driver's from one that a client makes: only the driver can take
+    /// away the mark that a volatile mount leaves.
+    pub(super) fn mount_options(&self, writable: bool, own: bool) -> Vec<String> {
         let on = |set: bool| if set { "on" } else { "off" };
         let mut options = Vec::new();
         if let Some(index) = self.index.filter(|_| writable) {
@@ -180,7 +183,7 @@ impl Features {
         if self.userxattr {
             options.push("userxattr".to_owned());
         }
-        if self.volatile && writable {
+        if self.volatile && writable && own {
             options.push("volatile".to_owned());
         }
         if let Some(xino) = &self.xino {
@@ -245,7 +248,10 @@ mod tests {
             extra: vec!["nodev".into()],
         };
         let writable = ["index=off", "redirect_dir=on", "metacopy=on", "volatile", "nodev"];
-        assert_eq!(features.mount_options(true), writable);
-        assert_eq!(features.mount_options(false), ["redirect_dir=on", "metacopy=on", "nodev"]);
+        assert_eq!(features.mount_options(true, true), writable);
+        let client = ["index=off", "redirect_dir=on", "metacopy=on", "nodev"];
+        assert_eq!(features.mount_options(true, false), client);
+        let read_only = ["redirect_dir=on", "metacopy=on", "nodev"];
+        assert_eq!(features.mount_options(false, true), read_only);
     }
 }

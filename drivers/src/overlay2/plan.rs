@@ -72,7 +72,7 @@ impl Plan {
                 options: vec!["rbind".to_owned(), if *writable { "rw" } else { "ro" }.to_owned()],
             },
             Self::Overlay { upper, lowers } => {
-                let mut options = features.mount_options(upper.is_some());
+                let mut options = features.mount_options(upper.is_some(), escape == Escape::Single);
                 let lowers: Vec<_> = lowers
                     .iter()
                     .map(|id| escape_lower(&home.layer_path(id, DIFF), escape))
@@ -93,9 +93,9 @@ impl Plan {
 /// For whom paths are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Escape {
-    /// One option string for mount(2), cut at commas.
+    /// A client, with one option string for mount(2) that is cut at commas.
     Joined,
-    /// One value at a time.
+    /// The driver itself, with one value at a time.
     Single,
 }
 

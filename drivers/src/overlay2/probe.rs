@@ -1,17 +1,18 @@
 //! What the kernel's overlay can do on this file system, found out by mounting it.
 
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cow::whiteout::XattrSpace;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::options::{Features, Options, Redirect};
-use crate::backing;
 use crate::call::HomeCall;
+use crate::driver::Mount;
 use crate::error::{ErrorKind, Result};
 use crate::home::{Home, Scratch, fs};
+use crate::{backing, private};
 
 /// Feature flags of a home: once layers have been made with one of these, they cannot be read
 /// without it.
@@ -31,7 +32,12 @@ pub(super) fn probe(call: HomeCall, home: &Home, options: &Options) -> Result<Fe
         return Err(unsupported(format!("{fs} gives no file types in directories (d_type)")));
     }
     let userxattr = options.userxattr.unwrap_or_else(in_user_namespace);
+    // Layers that were made with it can only be read with it.
+    let metacopy = options.metacopy.unwrap_or(false) || home.has_feature(METACOPY);
     let redirect = match options.redirect {
+        // The kernel takes metacopy with renamed directories only.
+        _ if metacopy => Some(Redirect::On),
+        Some(Redirect::Off) if home.has_feature(REDIRECT) => Some(Redirect::Follow),
         Some(redirect) => Some(redirect),
         // The kernel refuses both under userxattr.
         None if userxattr => None,
@@ -39,8 +45,7 @@ pub(super) fn probe(call: HomeCall, home: &Home, options: &Options) -> Result<Fe
     };
     let mut features = Features {
         index: options.index.or_else(|| knows("index").then_some(false)),
-        // Layers that were made with it can only be read with it.
-        metacopy: options.metacopy.unwrap_or(false) || home.has_feature(METACOPY),
+        metacopy,
         redirect,
         userxattr,
         volatile: options.volatile,
@@ -49,15 +54,12 @@ pub(super) fn probe(call: HomeCall, home: &Home, options: &Options) -> Result<Fe
     };
     let trial = Trial::new(home).map_err(|error| call.failed(error))?;
     let mut outcome = trial.run(&features);
-    if outcome.is_err() && options.redirect.is_none() && !features.metacopy {
+    if outcome.is_err() && options.redirect.is_none() && !metacopy {
         // A kernel without renamed directories will do; those that exist must be followed.
         features.redirect = home.has_feature(REDIRECT).then_some(Redirect::Follow);
         outcome = trial.run(&features);
     }
     outcome.map_err(unsupported)?;
-    if features.redirect == Some(Redirect::Off) && home.has_feature(REDIRECT) {
-        features.redirect = Some(Redirect::Follow);
-    }
     if features.redirect == Some(Redirect::On) {
         home.add_feature(REDIRECT)?;
     }
@@ -84,12 +86,13 @@ fn knows(parameter: &str) -> bool {
 
 /// Directories for a trial mount; dropping it removes them.
 struct Trial<'a> {
+    home: &'a Home,
     scratch: Scratch<'a>,
 }
 
 impl<'a> Trial<'a> {
     fn new(home: &'a Home) -> cow::Result<Self> {
-        Ok(Self { scratch: home.scratch("probe")? })
+        Ok(Self { home, scratch: home.scratch("probe")? })
     }
 
     /// Mounts two layers with these features and does what containers do, in a fresh directory.
@@ -110,42 +113,21 @@ impl<'a> Trial<'a> {
         let (lower, upper) = (make("lower")?, make("upper")?);
         make("bottom")?;
         make("work")?;
-        let merged = make("merged")?;
         fs::write_file(&lower, "file", b"", fs::Durability::Later).map_err(|e| e.to_string())?;
         fs::make_dir(&lower, "dir", 0o755).map_err(|error| error.to_string())?;
         let path = |name: &str| self.short(name).display().to_string();
-        let mut options = features.mount_options(true);
+        let mut options = features.mount_options(true, true);
         options.push(format!("lowerdir={}:{}", path("lower"), path("bottom")));
         options.push(format!("upperdir={}", path("upper")));
         options.push(format!("workdir={}", path("work")));
-        let mount = mount(&options, &merged, &self.scratch.path().join("merged"))?;
+        let mount = Mount { fstype: "overlay".into(), source: "overlay".into(), options };
+        let mount = private::mount(self.home, &mount).map_err(|error| error.to_string())?;
         exercise(features, &mount, &upper)
     }
 
     /// A short path of something in the trial directory, without characters that need escapes.
     fn short(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.scratch.dir().as_raw_fd())).join(name)
-    }
-}
-
-/// Mounts an overlay that nobody else sees, and that goes when the fd is closed.
-fn mount(
-    options: &[String],
-    target: &OwnedFd,
-    path: &Path,
-) -> std::result::Result<OwnedFd, String> {
-    match cow_sys::mount::mount_fs("overlay", Path::new("overlay"), options) {
-        Ok(mount) => Ok(mount),
-        Err(error) if error.io().raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => {
-            let failed = |error: &dyn std::fmt::Display| error.to_string();
-            cow_sys::mount::mount_at("overlay", Path::new("overlay"), options, target)
-                .map_err(|error| failed(&error))?;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let mount = rustix::fs::open(path, flags, Mode::empty());
-            cow_sys::mount::unmount(path, true).map_err(|error| failed(&error))?;
-            mount.map_err(|errno| failed(&errno))
-        }
-        Err(error) => Err(format!("overlay cannot be mounted: {error}")),
     }
 }
 
@@ -169,8 +151,9 @@ fn exercise(
     rustix::fs::unlinkat(mount, "dir", AtFlags::REMOVEDIR).map_err(step("rmdir"))?;
     rustix::fs::mkdirat(mount, "dir", Mode::from_raw_mode(0o755)).map_err(step("mkdir"))?;
     let space = if features.userxattr { XattrSpace::User } else { XattrSpace::Trusted };
+    let made = fs::open_dir(upper, "dir").map_err(|error| error.to_string())?;
     let opaque =
-        cow::whiteout::is_opaque(upper.as_fd(), "dir", space).map_err(|error| error.to_string())?;
+        cow::whiteout::is_opaque(&made, "dir", space).map_err(|error| error.to_string())?;
     if !opaque {
         let name = space.opaque();
         return Err(format!("overlay: a replaced directory is not marked with {name}"));

@@ -17,6 +17,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cow::change::Changeset;
+use cow::copy::Options;
 use cow::root::Root;
 
 use crate::backing;
@@ -88,7 +89,8 @@ impl Vfs {
             let tree = fs::make_dir(dir, TREE, 0o755)?;
             if let Some(parent) = &meta.parent {
                 let path = self.home.layer_path(&meta.id, TREE);
-                copy(&self.tree(parent)?, &Root::from_fd(tree, path))?;
+                let to = Root::from_fd(tree, path);
+                cow::copy::tree(&self.tree(parent)?, &to, Options::default())?;
             }
             Ok(())
         };
@@ -110,14 +112,14 @@ impl Vfs {
             .map_err(|error| call.refused(ErrorKind::of_io(error.io()), error.to_string()))
     }
 
-    /// The layer that a difference is taken against: `base` or the layer below; none is an empty
-    /// tree.
-    fn base_of(
+    /// How a layer differs from `base`, or from the layer below it, with the root that the locations
+    /// are in.
+    fn difference(
         &self,
         call: Call<'_>,
         layer: &Layer,
         base: Option<&LayerId>,
-    ) -> Result<Option<Root>> {
+    ) -> Result<(Changeset, Root)> {
         let meta = layer.meta();
         let below = match base {
             Some(base) => {
@@ -126,7 +128,12 @@ impl Vfs {
             }
             None => meta.parent.as_ref(),
         };
-        below.map(|id| self.tree(id).map_err(|error| call.failed(error))).transpose()
+        let compare = || {
+            let lower = below.map(|id| self.tree(id)).transpose()?;
+            let upper = self.shown_tree(layer)?;
+            Ok((cow::diff::trees(lower.as_ref(), &upper)?, upper))
+        };
+        compare().map_err(|error| call.failed(error))
     }
 
     fn required(layer: &Layer) -> Vec<Required> {
@@ -146,12 +153,6 @@ fn shown(meta: &Meta) -> LayerId {
 /// Whether a layer is mounted writable.
 fn writable(layer: &Layer, access: Access) -> bool {
     layer.state() == State::Active && access == Access::Default
-}
-
-/// Copies a tree with all its metadata.
-fn copy(from: &Root, to: &Root) -> cow::Result<()> {
-    let _ = (from, to);
-    Ok(())
 }
 
 impl Driver for Vfs {
@@ -236,22 +237,22 @@ impl Driver for Vfs {
     fn unmount(&self, id: &LayerId) -> Result<()> {
         let call = self.home.call("unmount", id);
         let layer = self.home.layer(call)?;
-        self.home.drop_mount(call, &layer)
+        self.home.drop_mount(call, &layer, || Ok(()))
     }
 
     fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Changeset> {
         let call = self.home.call("changes", id);
         let layer = self.home.layer(call)?;
         let _gate = layer.share(call)?;
-        let _ = self.base_of(call, &layer, base)?;
-        Err(call.refused(ErrorKind::Unsupported, "not yet"))
+        self.difference(call, &layer, base).map(|(changes, _)| changes)
     }
 
     fn diff(&self, id: &LayerId, base: Option<&LayerId>, out: &mut dyn Write) -> Result<u64> {
         let call = self.home.call("diff", id);
         let layer = self.home.layer(call)?;
         let _gate = layer.share(call)?;
-        let _ = (self.base_of(call, &layer, base)?, out);
+        let (changes, root) = self.difference(call, &layer, base)?;
+        let _ = (changes, root, out);
         Err(call.refused(ErrorKind::Unsupported, "not yet"))
     }
 
