@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use cow::ErrorKind;
+use cow::digest::DiffId;
 
 /// A result of the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -50,16 +51,24 @@ pub enum Error {
         kind: ErrorKind,
     },
     /// One layer of an import failed.
-    #[error("import {}: layer {index} ({diff_id}): {source}", file.display())]
+    #[error("import {}: layer {index}{}: {source}", file.display(), shown(diff_id.as_ref()))]
     ImportLayer {
         /// The archive or layout directory.
         file: PathBuf,
         /// The layer's place in the image, 0 at the bottom.
         index: usize,
-        /// The layer's promised diffID.
-        diff_id: cow::digest::DiffId,
+        /// The layer's promised diffID, where there is one.
+        diff_id: Option<DiffId>,
         /// What failed.
         source: Box<Error>,
+    },
+    /// An archive or layout could not be read.
+    #[error("{op}: {source}")]
+    Image {
+        /// The operation of the store.
+        op: &'static str,
+        /// What was read, with its file, and why it failed.
+        source: image::Error,
     },
 }
 
@@ -102,8 +111,13 @@ impl Error {
             Self::Sys { source, .. } => ErrorKind::of_io(source),
             Self::Refused { kind, .. } => *kind,
             Self::ImportLayer { source, .. } => source.kind(),
+            Self::Image { source, .. } => source.kind(),
         }
     }
+}
+
+fn shown(diff_id: Option<&DiffId>) -> String {
+    diff_id.map(|diff_id| format!(" ({diff_id})")).unwrap_or_default()
 }
 
 macro_rules! from_redb {

@@ -5,12 +5,19 @@
 //! server's.
 
 pub mod catalogue;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod error;
+mod gc;
+mod image_files;
 pub mod import;
+mod reconcile;
+mod root;
 pub mod server;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Result};

@@ -1,27 +1,61 @@
 //! The store: images, snapshots and containers over the drivers.
 //!
-//! All methods block and may be called from many threads at once.
+//! All methods block and may be called from many threads at once. What keeps them apart:
+//!
+//! - a key of a client is worked on by one call at a time ([`claims::Claims`]);
+//! - names of images, the files of images and the removal of their layers change under one lock,
+//!   which is never held while a layer is applied or removed;
+//! - a layer that nobody refers to *yet* is pinned ([`claims::Pins`]) against the collector.
 
+mod backends;
+pub(crate) mod claims;
+mod commit;
 mod containers;
 mod images;
+mod names;
+mod open;
 mod snapshots;
+mod spec;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use drivers::Driver;
+use cow::digest::ChainId;
+use drivers::{Driver, LayerId};
 
+pub use backends::Opener;
 pub use containers::{CommitContainer, NewContainer, PathChange, Report};
 pub use images::{PruneScope, Removed};
 pub use snapshots::{LabelUpdate, NewSnapshot};
 
+use crate::catalogue::{Catalogue, Lookup as _, SnapshotKind};
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::root::Root;
+use backends::Backends;
+use claims::{Claims, Pins};
+
+pub(crate) use backends::{default_driver, with_state};
+pub(crate) use images::NewLayer;
+pub(crate) use names::full_name;
+pub(crate) use open::{open_catalogue, open_driver};
 
 /// The store of one root directory, which it holds locked.
 #[derive(Debug)]
 pub struct Store {
     config: Config,
+    default_driver: String,
+    pub(crate) root: Root,
+    pub(crate) catalogue: Catalogue,
+    backends: Backends,
+    /// Layers of images that are being applied: (driver, chain).
+    pub(crate) in_flight: Claims<(String, ChainId)>,
+    /// Keys of clients: (namespace, key).
+    keys: Claims<(String, String)>,
+    pub(crate) pins: Pins,
+    image_lock: Mutex<()>,
+    next_id: AtomicU64,
 }
 
 /// How much there is in a store.
@@ -38,29 +72,19 @@ pub struct Counts {
 }
 
 impl Store {
-    /// Opens the store of `config.root`, makes it where there is none, and clears away what a crash
-    /// left.
-    ///
-    /// # Errors
-    /// `InUse` when another process has it open, `Unsupported` for a format of a newer layerd or a
-    /// driver that cannot work here.
-    pub fn open(config: Config) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { config }))
-    }
-
     /// What the store was opened with.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The root directory.
+    /// The root directory, absolute and without links.
     pub fn root(&self) -> &Path {
-        &self.config.root
+        self.root.path()
     }
 
     /// The name of the driver that is used when none is named.
     pub fn default_driver(&self) -> &str {
-        self.config.driver.as_deref().unwrap_or("overlay2")
+        &self.default_driver
     }
 
     /// A driver by its name, opened on first use; none is the default one.
@@ -68,21 +92,63 @@ impl Store {
     /// # Errors
     /// `InvalidArgument` for a name that is no driver, `Unsupported` for one that cannot work here.
     pub fn driver(&self, name: Option<&str>) -> Result<Arc<dyn Driver>> {
-        pending("open driver", name.unwrap_or_default())
+        let name = name.unwrap_or(&self.default_driver);
+        let mut open = self.backends.lock();
+        if let Some(driver) = open.get(name) {
+            return Ok(Arc::clone(driver));
+        }
+        let driver = self.backends.open(&self.root, name, &self.config.storage_opts)?;
+        self.adopt(&*driver)?;
+        open.insert(name.to_owned(), Arc::clone(&driver));
+        Ok(driver)
     }
 
     /// The drivers that are open, by name.
     pub fn open_drivers(&self) -> Vec<Arc<dyn Driver>> {
-        Vec::new()
+        self.backends.lock().values().map(Arc::clone).collect()
     }
 
     /// How much there is.
     pub fn counts(&self) -> Result<Counts> {
-        Ok(Counts::default())
+        let rows = self.catalogue.read()?;
+        let snapshots = rows.snapshots()?;
+        let committed = snapshots.iter().filter(|(_, s)| s.kind == SnapshotKind::Committed).count();
+        Ok(Counts {
+            images: rows.images()?.len() as u64,
+            layers: (rows.layers()?.len() + committed) as u64,
+            snapshots: snapshots.len() as u64,
+            containers: rows.containers()?.len() as u64,
+        })
+    }
+
+    /// Takes the lock under which images change.
+    pub(crate) fn lock_images(&self) -> MutexGuard<'_, ()> {
+        self.image_lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Allots a layer id: a number in base 36, short because mount options name every layer.
+    pub(crate) fn new_id(&self) -> Result<LayerId> {
+        let mut number = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut digits = Vec::new();
+        loop {
+            let digit = u32::try_from(number % 36).unwrap_or_default();
+            digits.push(char::from_digit(digit, 36).unwrap_or('0'));
+            number /= 36;
+            if number == 0 {
+                break;
+            }
+        }
+        let text: String = digits.iter().rev().collect();
+        text.parse().map_err(|e| Error::driver("allot layer id", e))
+    }
+
+    /// Keeps the ids to come clear of one that exists. Ids that are no numbers are not ours.
+    fn note_id(&self, id: &LayerId) {
+        if let Ok(number) = u64::from_str_radix(id.as_str(), 36) {
+            self.next_id.fetch_max(number.saturating_add(1), Ordering::Relaxed);
+        }
     }
 }
 
-/// Stands for what is not there yet.
-pub(crate) fn pending<T>(op: &'static str, what: &str) -> Result<T> {
-    Err(Error::refused(op, what, "not implemented yet", ErrorKind::Unsupported))
-}
+#[cfg(test)]
+mod tests;

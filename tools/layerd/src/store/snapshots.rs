@@ -2,18 +2,35 @@
 //!
 //! Each client has a *namespace* of its own; keys are arbitrary strings, and a namespace has one
 //! space of names for active and committed snapshots.
+//!
+//! A call holds the claim of the keys that it changes. `commit` holds two, taken in their order, so
+//! that no two calls wait for each other.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cow::change::Changeset;
-use drivers::{Applied, Mount, Usage};
+use cow::digest::ChainId;
+use drivers::{
+    Access, Applied, CreateOptions, Driver, LayerId, LayerRecord, Mount, NAMES, State, Usage,
+};
 
-use super::{Store, pending};
-use crate::catalogue::{Labels, Snapshot};
-use crate::error::Result;
+use super::Store;
+use crate::catalogue::owner::Owner;
+use crate::catalogue::{
+    Change as _, Container, Durability, Labels, Lookup, Snapshot, SnapshotKind,
+};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gc;
+
+/// How many snapshots a walk reads at a time.
+const BATCH: usize = 256;
+/// The greatest length of a label's key and value together, as containerd has it.
+const MAX_LABEL: usize = 4096;
 
 /// What a snapshot is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +61,12 @@ pub enum LabelUpdate {
     Set(BTreeMap<String, Option<String>>),
 }
 
+/// A layer that can be a parent.
+struct Below {
+    driver: String,
+    layer: LayerId,
+}
+
 impl Store {
     /// Makes a snapshot, active or a view.
     ///
@@ -51,17 +74,157 @@ impl Store {
     /// `AlreadyExists` for a used key, `NotFound` for a missing parent, `InvalidArgument` for a
     /// parent that is not committed.
     pub fn prepare(&self, namespace: &str, new: &NewSnapshot) -> Result<Snapshot> {
-        let _ = namespace;
-        pending("prepare snapshot", &new.key)
+        self.prepare_for(namespace, new, None)
+    }
+
+    /// Makes a snapshot together with the container whose changes it is to hold.
+    pub(super) fn prepare_for(
+        &self,
+        namespace: &str,
+        new: &NewSnapshot,
+        container: Option<&Container>,
+    ) -> Result<Snapshot> {
+        const OP: &str = "prepare snapshot";
+        if new.key.is_empty() {
+            return Err(Error::refused(OP, "\"\"", "empty key", ErrorKind::InvalidArgument));
+        }
+        check_labels(OP, &new.labels)?;
+        let _claim = self.keys.claim((namespace.to_owned(), new.key.clone()));
+        let rows = self.catalogue.read()?;
+        if rows.snapshot(namespace, &new.key)?.is_some() {
+            return Err(exists(OP, &new.key));
+        }
+        let below = match &new.parent {
+            Some(parent) => {
+                Some(self.below(&rows, namespace, parent, new.driver.as_deref(), OP)?)
+            }
+            None => None,
+        };
+        drop(rows);
+        let wanted = below.as_ref().map(|below| below.driver.as_str()).or(new.driver.as_deref());
+        let driver = self.driver(wanted)?;
+        let layer = self.new_id()?;
+        let snapshot = draft(new, driver.name(), layer);
+        let _pins = (
+            self.pins.pin(driver.name(), snapshot.layer.as_str()),
+            below.as_ref().map(|below| self.pins.pin(driver.name(), below.layer.as_str())),
+        );
+        let options = CreateOptions {
+            state: if new.view { State::View } else { State::Active },
+            size: new.size,
+            options: new.options.clone(),
+            labels: Owner::of_snapshot(namespace, &snapshot, container).to_labels()?,
+        };
+        let parent = below.as_ref().map(|below| &below.layer);
+        driver
+            .create(&snapshot.layer, parent, &options)
+            .map_err(|e| Error::driver(format!("{OP} {:?}", new.key), e))?;
+        self.enter(namespace, &snapshot, parent, container).inspect_err(|_| {
+            if let Err(error) = driver.remove(&snapshot.layer) {
+                tracing::warn!(layer = %snapshot.layer, %error, "layer left for the next gc");
+            }
+        })?;
+        Ok(snapshot)
+    }
+
+    /// Writes the rows of a new snapshot, whose layer exists.
+    fn enter(
+        &self,
+        namespace: &str,
+        snapshot: &Snapshot,
+        parent: Option<&LayerId>,
+        container: Option<&Container>,
+    ) -> Result<()> {
+        self.catalogue.write(Durability::Soon, |w| {
+            if let Some(container) = container {
+                if w.container_of_name(&container.name)?.is_some() {
+                    return Err(exists("create container", &container.name));
+                }
+                if w.image(&container.image)?.is_none() {
+                    return Err(Error::not_found("create container", &container.image_name));
+                }
+                w.put_container(container)?;
+            }
+            if let Some(parent) = parent {
+                w.put_child(&snapshot.driver, parent.as_str(), snapshot.layer.as_str())?;
+            }
+            w.put_snapshot(namespace, snapshot)
+        })
+    }
+
+    /// Finds a parent by its name in the namespace, or as a layer of an image.
+    fn below(
+        &self,
+        rows: &impl Lookup,
+        namespace: &str,
+        parent: &str,
+        wanted: Option<&str>,
+        op: &'static str,
+    ) -> Result<Below> {
+        if let Some(row) = rows.snapshot(namespace, parent)? {
+            if row.kind != SnapshotKind::Committed {
+                let reason = format!("parent is {}, not committed", row.kind.as_str());
+                return Err(Error::refused(op, parent, reason, ErrorKind::InvalidArgument));
+            }
+            if wanted.is_some_and(|wanted| wanted != row.driver) {
+                let reason = format!("parent is in driver {}", row.driver);
+                return Err(Error::refused(op, parent, reason, ErrorKind::InvalidArgument));
+            }
+            return Ok(Below { driver: row.driver, layer: row.layer });
+        }
+        if let Ok(chain) = parent.parse::<ChainId>() {
+            let default = [self.default_driver()];
+            let others = NAMES.iter().copied().filter(|_| wanted.is_none());
+            for driver in wanted.into_iter().chain(default).chain(others) {
+                if let Some(row) = rows.layer(driver, &chain)? {
+                    return Ok(Below { driver: driver.to_owned(), layer: row.layer });
+                }
+                if wanted.is_some() {
+                    break;
+                }
+            }
+        }
+        Err(Error::refused(op, parent, "parent not found", ErrorKind::NotFound))
+    }
+
+    /// The row of a snapshot and its driver.
+    fn held(
+        &self,
+        op: &'static str,
+        namespace: &str,
+        key: &str,
+    ) -> Result<(Snapshot, Arc<dyn Driver>)> {
+        let snapshot = self.row(op, namespace, key)?;
+        let driver = self.driver(Some(&snapshot.driver))?;
+        Ok((snapshot, driver))
+    }
+
+    fn row(&self, op: &'static str, namespace: &str, key: &str) -> Result<Snapshot> {
+        let row = self.catalogue.read()?.snapshot(namespace, key)?;
+        row.ok_or_else(|| Error::not_found(op, format!("{key:?}")))
     }
 
     /// The mounts that show an active snapshot or a view.
     ///
+    /// Of a driver whose trees only the daemon can mount, the tree is mounted here and the answer is
+    /// a bind mount of it.
+    ///
     /// # Errors
     /// `FailedPrecondition` for a committed one.
     pub fn snapshot_mounts(&self, namespace: &str, key: &str) -> Result<Vec<Mount>> {
-        let _ = namespace;
-        pending("mounts of snapshot", key)
+        const OP: &str = "mounts of snapshot";
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        if snapshot.kind == SnapshotKind::Committed {
+            return Err(Error::refused(OP, key, "it is committed", ErrorKind::FailedPrecondition));
+        }
+        let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
+        if driver.capabilities().client_mounts {
+            return driver.mounts(&snapshot.layer, Access::Default).map_err(failed);
+        }
+        let source = driver.mount(&snapshot.layer, Access::Default).map_err(failed)?;
+        let access = if snapshot.kind == SnapshotKind::Active { "rw" } else { "ro" };
+        let options = vec!["rbind".to_owned(), access.to_owned()];
+        Ok(vec![Mount { fstype: "bind".to_owned(), source, options }])
     }
 
     /// Makes an active snapshot immutable under a name; its key is free again.
@@ -80,8 +243,80 @@ impl Store {
         labels: Labels,
         parent: Option<&str>,
     ) -> Result<Snapshot> {
-        let _ = (namespace, name, labels, parent);
-        pending("commit snapshot", key)
+        const OP: &str = "commit snapshot";
+        if name.is_empty() {
+            return Err(Error::refused(OP, key, "empty name", ErrorKind::InvalidArgument));
+        }
+        check_labels(OP, &labels)?;
+        let _claims = self.claim_both(namespace, key, name);
+        let (active, driver) = self.held(OP, namespace, key)?;
+        if active.kind != SnapshotKind::Active {
+            let reason = format!("it is {}, not active", active.kind.as_str());
+            return Err(Error::refused(OP, key, reason, ErrorKind::FailedPrecondition));
+        }
+        if self.catalogue.read()?.snapshot(namespace, name)?.is_some() {
+            return Err(exists(OP, name));
+        }
+        let below = self.new_parent(OP, namespace, &active, parent)?;
+        let now = Timestamp::now();
+        let mut committed = Snapshot {
+            key: name.to_owned(),
+            parent: parent.map(str::to_owned).or_else(|| active.parent.clone()),
+            kind: SnapshotKind::Committed,
+            labels,
+            created: now,
+            updated: now,
+            ..active.clone()
+        };
+        let record = LayerRecord {
+            parent: below.as_ref().map(|below| below.layer.clone()),
+            labels: Owner::of_snapshot(namespace, &committed, None).to_labels()?,
+            ..LayerRecord::default()
+        };
+        let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
+        committed.usage = driver.commit(&active.layer, &record).map_err(failed)?.usage;
+        self.catalogue.write(Durability::Soon, |w| {
+            w.delete_snapshot(namespace, key)?;
+            if let Some(below) = &below {
+                w.put_child(driver.name(), below.layer.as_str(), active.layer.as_str())?;
+            }
+            w.put_snapshot(namespace, &committed)
+        })?;
+        Ok(committed)
+    }
+
+    /// Claims a key and a name in their order.
+    fn claim_both(&self, namespace: &str, key: &str, name: &str) -> impl Sized {
+        let (low, high) = if key < name { (key, name) } else { (name, key) };
+        let claim = |key: &str| self.keys.claim((namespace.to_owned(), key.to_owned()));
+        (claim(low), (low != high).then(|| claim(high)))
+    }
+
+    /// The parent that a commit gives to a snapshot that has none; none if there is nothing to give.
+    fn new_parent(
+        &self,
+        op: &'static str,
+        namespace: &str,
+        active: &Snapshot,
+        parent: Option<&str>,
+    ) -> Result<Option<Below>> {
+        let Some(parent) = parent.filter(|parent| !parent.is_empty()) else { return Ok(None) };
+        if let Some(own) = &active.parent {
+            if own == parent {
+                return Ok(None);
+            }
+            let reason = format!("its parent is {own:?}, not {parent:?}");
+            return Err(Error::refused(op, &active.key, reason, ErrorKind::InvalidArgument));
+        }
+        let rows = self.catalogue.read()?;
+        let found = self.below(&rows, namespace, parent, Some(&active.driver), op);
+        match found {
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+                let kind = ErrorKind::FailedPrecondition;
+                Err(Error::refused(op, &active.key, error.to_string(), kind))
+            }
+            other => other.map(Some),
+        }
     }
 
     /// Removes a snapshot.
@@ -89,31 +324,141 @@ impl Store {
     /// # Errors
     /// `FailedPrecondition` when it has children.
     pub fn remove_snapshot(&self, namespace: &str, key: &str) -> Result<()> {
-        let _ = namespace;
-        pending("remove snapshot", key)
+        self.remove_for(namespace, key, None)
+    }
+
+    /// Removes a snapshot, and the container whose changes it holds.
+    pub(super) fn remove_for(
+        &self,
+        namespace: &str,
+        key: &str,
+        container: Option<&Container>,
+    ) -> Result<()> {
+        const OP: &str = "remove snapshot";
+        let _claim = self.keys.claim((namespace.to_owned(), key.to_owned()));
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
+        let parent = match driver.info(&snapshot.layer) {
+            Ok(info) => info.parent,
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        self.catalogue.write(Durability::Soon, |w| {
+            if w.has_children(driver.name(), &snapshot.layer)? {
+                let reason = "cannot remove a snapshot that has children";
+                return Err(Error::refused(OP, key, reason, ErrorKind::FailedPrecondition));
+            }
+            w.delete_snapshot(namespace, key)?;
+            if let Some(parent) = &parent {
+                w.delete_child(driver.name(), parent.as_str(), snapshot.layer.as_str())?;
+            }
+            container.map_or(Ok(()), |container| w.delete_container(container))
+        })?;
+        let removed = if driver.capabilities().client_mounts {
+            driver.remove(&snapshot.layer)
+        } else {
+            driver.unmount(&snapshot.layer).and_then(|()| driver.remove(&snapshot.layer))
+        };
+        match removed {
+            Ok(()) => self.release_image_of(&snapshot, &*driver),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => {
+                self.put_back(namespace, &snapshot, parent.as_ref(), container)?;
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// Writes the rows again of a snapshot whose layer could not be removed.
+    fn put_back(
+        &self,
+        namespace: &str,
+        snapshot: &Snapshot,
+        parent: Option<&LayerId>,
+        container: Option<&Container>,
+    ) -> Result<()> {
+        self.catalogue.write(Durability::Soon, |w| {
+            w.put_snapshot(namespace, snapshot)?;
+            if let Some(parent) = parent {
+                w.put_child(&snapshot.driver, parent.as_str(), snapshot.layer.as_str())?;
+            }
+            container.map_or(Ok(()), |container| w.put_container(container))
+        })
+    }
+
+    /// An image may be gone while a snapshot still lies on its layers: the last one to go takes the
+    /// layers along.
+    fn release_image_of(&self, snapshot: &Snapshot, driver: &dyn Driver) -> Result<()> {
+        let Some(chain) = snapshot.parent.as_deref().and_then(|parent| parent.parse().ok()) else {
+            return Ok(());
+        };
+        let rows = self.catalogue.read()?;
+        let Some(row) = rows.layer(driver.name(), &chain)? else { return Ok(()) };
+        if rows.has_children(driver.name(), &row.layer)? {
+            return Ok(());
+        }
+        drop(rows);
+        let released = {
+            let _images = self.lock_images();
+            self.release(driver.name(), chain)?
+        };
+        gc::free(driver, &released, &mut super::Removed::default());
+        Ok(())
     }
 
     /// What is known of a snapshot.
+    ///
+    /// # Errors
+    /// `NotFound`.
     pub fn stat_snapshot(&self, namespace: &str, key: &str) -> Result<Snapshot> {
-        let _ = namespace;
-        pending("stat snapshot", key)
+        self.row("stat snapshot", namespace, key)
     }
 
     /// The space of a snapshot, its parents not counted.
+    ///
+    /// # Errors
+    /// `NotFound`.
     pub fn snapshot_usage(&self, namespace: &str, key: &str) -> Result<Usage> {
-        let _ = namespace;
-        pending("usage of snapshot", key)
+        const OP: &str = "usage of snapshot";
+        let snapshot = self.row(OP, namespace, key)?;
+        if let Some(usage) = snapshot.usage {
+            return Ok(usage);
+        }
+        let driver = self.driver(Some(&snapshot.driver))?;
+        driver.usage(&snapshot.layer).map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
     }
 
     /// Changes labels; nothing else of a snapshot can change.
+    ///
+    /// # Errors
+    /// `NotFound`, `InvalidArgument` for a label that is too long.
     pub fn update_snapshot(
         &self,
         namespace: &str,
         key: &str,
         update: LabelUpdate,
     ) -> Result<Snapshot> {
-        let _ = (namespace, update);
-        pending("update snapshot", key)
+        const OP: &str = "update snapshot";
+        // Labels that changed later are in the catalogue alone, therefore now.
+        self.catalogue.write(Durability::Now, |w| {
+            let row = w.snapshot(namespace, key)?;
+            let mut snapshot = row.ok_or_else(|| Error::not_found(OP, format!("{key:?}")))?;
+            match update {
+                LabelUpdate::Replace(labels) => snapshot.labels = labels,
+                LabelUpdate::Set(changes) => {
+                    for (label, value) in changes {
+                        match value {
+                            Some(value) => snapshot.labels.insert(label, value),
+                            None => snapshot.labels.remove(&label),
+                        };
+                    }
+                }
+            }
+            check_labels(OP, &snapshot.labels)?;
+            snapshot.updated = Timestamp::now();
+            w.put_snapshot(namespace, &snapshot)?;
+            Ok(snapshot)
+        })
     }
 
     /// Calls `visit` with every snapshot of a namespace, by key, until it breaks off.
@@ -124,20 +469,35 @@ impl Store {
         namespace: &str,
         visit: &mut dyn FnMut(&Snapshot) -> ControlFlow<()>,
     ) -> Result<()> {
-        let _ = (namespace, visit);
-        Ok(())
+        let mut after: Option<String> = None;
+        loop {
+            let rows = self.catalogue.read()?;
+            let batch = rows.snapshots_after(namespace, after.as_deref(), BATCH)?;
+            drop(rows);
+            let Some(last) = batch.last() else { return Ok(()) };
+            after = Some(last.key.clone());
+            for snapshot in &batch {
+                if visit(snapshot).is_break() {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Mounts a snapshot in the daemon's mount namespace and takes a reference.
     pub fn mount_snapshot(&self, namespace: &str, key: &str) -> Result<PathBuf> {
-        let _ = namespace;
-        pending("mount snapshot", key)
+        const OP: &str = "mount snapshot";
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        driver
+            .mount(&snapshot.layer, Access::Default)
+            .map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
     }
 
     /// Drops a reference to a mount of [`Store::mount_snapshot`].
     pub fn unmount_snapshot(&self, namespace: &str, key: &str) -> Result<()> {
-        let _ = namespace;
-        pending("unmount snapshot", key)
+        const OP: &str = "unmount snapshot";
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        driver.unmount(&snapshot.layer).map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
     }
 
     /// Applies an uncompressed layer tar to an active snapshot.
@@ -147,8 +507,9 @@ impl Store {
         key: &str,
         tar: &mut dyn Read,
     ) -> Result<Applied> {
-        let _ = (namespace, tar);
-        pending("apply to snapshot", key)
+        const OP: &str = "apply to snapshot";
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        driver.apply(&snapshot.layer, tar).map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
     }
 
     /// How a snapshot differs from its parent, or from `base`, an ancestor.
@@ -158,8 +519,12 @@ impl Store {
         key: &str,
         base: Option<&str>,
     ) -> Result<Changeset> {
-        let _ = (namespace, base);
-        pending("changes of snapshot", key)
+        const OP: &str = "changes of snapshot";
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        let base = self.base(OP, namespace, &snapshot, base)?;
+        driver
+            .changes(&snapshot.layer, base.as_ref())
+            .map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
     }
 
     /// Writes the same difference as an uncompressed layer tar; the answer is its length.
@@ -170,7 +535,69 @@ impl Store {
         base: Option<&str>,
         out: &mut dyn Write,
     ) -> Result<u64> {
-        let _ = (namespace, base, out);
-        pending("diff of snapshot", key)
+        const OP: &str = "diff of snapshot";
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        let base = self.base(OP, namespace, &snapshot, base)?;
+        driver
+            .diff(&snapshot.layer, base.as_ref(), out)
+            .map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
+    }
+
+    /// What `docker inspect` shows as GraphDriver.Data of a snapshot.
+    pub fn snapshot_metadata(
+        &self,
+        namespace: &str,
+        key: &str,
+    ) -> Result<BTreeMap<String, String>> {
+        const OP: &str = "metadata of snapshot";
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        driver.metadata(&snapshot.layer).map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
+    }
+
+    /// The layer that a difference is taken against; none for the parent.
+    fn base(
+        &self,
+        op: &'static str,
+        namespace: &str,
+        snapshot: &Snapshot,
+        base: Option<&str>,
+    ) -> Result<Option<LayerId>> {
+        let Some(base) = base.filter(|base| snapshot.parent.as_deref() != Some(base)) else {
+            return Ok(None);
+        };
+        let rows = self.catalogue.read()?;
+        self.below(&rows, namespace, base, Some(&snapshot.driver), op).map(|b| Some(b.layer))
+    }
+}
+
+/// The row of a snapshot to be.
+fn draft(new: &NewSnapshot, driver: &str, layer: LayerId) -> Snapshot {
+    let now = Timestamp::now();
+    Snapshot {
+        key: new.key.clone(),
+        parent: new.parent.clone(),
+        kind: if new.view { SnapshotKind::View } else { SnapshotKind::Active },
+        labels: new.labels.clone(),
+        created: now,
+        updated: now,
+        driver: driver.to_owned(),
+        layer,
+        usage: None,
+    }
+}
+
+fn exists(op: &'static str, key: &str) -> Error {
+    Error::refused(op, format!("{key:?}"), "already exists", ErrorKind::AlreadyExists)
+}
+
+fn check_labels(op: &'static str, labels: &Labels) -> Result<()> {
+    let too_long = |(key, value): &(&String, &String)| key.len() + value.len() > MAX_LABEL;
+    match labels.iter().find(too_long) {
+        None => Ok(()),
+        Some((key, _)) => {
+            let reason = format!("label key and value are longer than {MAX_LABEL} bytes");
+            let key: String = key.chars().take(64).collect();
+            Err(Error::refused(op, key, reason, ErrorKind::InvalidArgument))
+        }
     }
 }

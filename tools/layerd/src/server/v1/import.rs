@@ -167,7 +167,7 @@ fn event(progress: ImportProgress) -> ImportEvent {
         }
         ImportProgress::Layer { index, diff_id, read, total, state } => ImportEvent::Layer {
             index,
-            diff_id: Some(diff_id.to_string()),
+            diff_id: diff_id.map(|diff_id| diff_id.to_string()),
             read,
             total,
             state: match state {

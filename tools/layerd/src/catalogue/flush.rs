@@ -1,0 +1,108 @@
+//! Makes durable, a little later, what was written in a hurry.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use redb::Database;
+
+/// How long a change may stay in memory alone.
+const DELAY: Duration = Duration::from_secs(1);
+
+/// The database with the thread that syncs it.
+pub(super) struct Flusher {
+    db: Arc<Database>,
+    signal: Arc<Signal>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Signal {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    dirty: bool,
+    closing: bool,
+}
+
+impl Flusher {
+    /// Starts the thread. Without one (no memory for it) every change waits for the next durable
+    /// transaction or for the end.
+    pub(super) fn start(db: Arc<Database>) -> Self {
+        let signal = Arc::new(Signal::default());
+        let (their_db, their_signal) = (Arc::clone(&db), Arc::clone(&signal));
+        let thread = std::thread::Builder::new()
+            .name("catalogue-sync".to_owned())
+            .spawn(move || their_signal.run(&their_db))
+            .inspect_err(|error| tracing::warn!(%error, "no thread to sync the catalogue"))
+            .ok();
+        Self { db, signal, thread }
+    }
+
+    /// The database.
+    pub(super) fn db(&self) -> &Database {
+        &self.db
+    }
+
+    /// Notes that something is to be made durable.
+    pub(super) fn soon(&self) {
+        let mut state = self.signal.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.dirty {
+            state.dirty = true;
+            self.signal.changed.notify_one();
+        }
+    }
+}
+
+impl Signal {
+    fn run(&self, db: &Database) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            state = self
+                .changed
+                .wait_while(state, |state| !state.dirty && !state.closing)
+                .unwrap_or_else(PoisonError::into_inner);
+            if !state.closing {
+                let waited = self.changed.wait_timeout_while(state, DELAY, |state| !state.closing);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            let State { dirty, closing } = std::mem::take(&mut *state);
+            drop(state);
+            if dirty {
+                sync(db);
+            }
+            if closing {
+                return;
+            }
+            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// An empty durable transaction carries all earlier ones to disk.
+fn sync(db: &Database) {
+    let synced = db.begin_write().map_err(redb::Error::from).and_then(|txn| Ok(txn.commit()?));
+    if let Err(error) = synced {
+        tracing::error!(%error, "the catalogue cannot be synced");
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.signal.state.lock().unwrap_or_else(PoisonError::into_inner).closing = true;
+        self.signal.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Flusher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flusher").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,4 @@
+mod containers;
+mod images;
+mod opening;
+mod snapshots;
