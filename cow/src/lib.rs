@@ -2,10 +2,11 @@
 //!
 //! What a layer *is* lives here: digests and chain ids ([`digest`]), the metadata of one file
 //! ([`meta`]), how a tree changed ([`change`]), its tar form ([`tar`]), both spellings of a deletion
-//! ([`whiteout`]), and the errors that all of it speaks ([`error`]).
+//! ([`whiteout`]), how a tar is applied ([`apply`]), and the errors that all of it speaks ([`error`]).
 //! Nothing in this crate mounts, knows a driver, opens a socket or decides where layers are kept:
 //! every function works below a directory that the caller holds open.
 
+pub mod apply;
 pub mod at;
 pub mod change;
 pub mod compare;

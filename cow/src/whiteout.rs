@@ -121,6 +121,12 @@ pub fn create(dir: impl AsFd, name: &OsStr, space: XattrSpace) -> Result<()> {
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {}
         Err(errno) => return Err(Error::sys("create whiteout", name, errno)),
     }
+    mark_file(dir, name, space)
+}
+
+/// Makes an empty file that is a whiteout by its mark.
+fn mark_file(dir: impl AsFd, name: &OsStr, space: XattrSpace) -> Result<()> {
+    let dir = dir.as_fd();
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(dir, name, flags, Mode::empty())
         .map_err(|errno| Error::sys("create whiteout", name, errno))?;
@@ -129,31 +135,6 @@ pub fn create(dir: impl AsFd, name: &OsStr, space: XattrSpace) -> Result<()> {
     match rustix::fs::fsetxattr(dir, space.opaque(), b"x", XattrFlags::CREATE) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(Error::sys("mark directory of whiteouts", name, errno)),
-    }
-}
-
-/// Whether `name` in `dir` is a whiteout, in either of overlayfs's spellings.
-///
-/// Costs one `statx` for everything that is neither a device nor an empty file.
-pub fn is_whiteout(dir: impl AsFd, name: &OsStr, space: XattrSpace) -> Result<bool> {
-    let dir = dir.as_fd();
-    let stat = match rustix::fs::statat(dir, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(false),
-        Err(errno) => return Err(Error::sys("stat", name, errno)),
-    };
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::CharacterDevice => Ok(stat.st_rdev == 0),
-        FileType::RegularFile if stat.st_size == 0 => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-                Ok(file) => file,
-                Err(Errno::NOENT) => return Ok(false),
-                Err(errno) => return Err(Error::sys("open", name, errno)),
-            };
-            Ok(xattr_value(&file, space.whiteout(), name)?.is_some())
-        }
-        _ => Ok(false),
     }
 }
 
@@ -211,30 +192,29 @@ mod tests {
     }
 
     #[test]
-    fn whiteouts_and_opaque_marks_read_back() {
+    fn whiteouts_and_opaque_marks_are_what_the_reader_of_marks_takes_for_them() {
+        use crate::marks::Opaque;
         let dir = tempfile::tempdir().unwrap();
         let fd = std::fs::File::open(dir.path()).unwrap();
         let space = XattrSpace::User;
         std::fs::write(dir.path().join("empty"), b"").unwrap();
         create(&fd, OsStr::new("gone"), space).unwrap();
-        let cases = [("gone", true), ("empty", false), ("missing", false)];
-        for (name, expected) in cases {
-            assert_eq!(is_whiteout(&fd, OsStr::new(name), space).unwrap(), expected, "{name}");
+        mark_file(&fd, OsStr::new("marked"), space).unwrap();
+        for (name, expected) in [("gone", true), ("marked", true), ("empty", false)] {
+            let name = OsStr::new(name);
+            let meta = crate::at::meta_at(&fd, name).unwrap().unwrap();
+            assert_eq!(space.is_whiteout(&fd, name, &meta).unwrap(), expected, "{name:?}");
         }
-        assert!(!is_opaque(&fd, "", space).unwrap(), "a fresh directory is not opaque");
+        let mark = || {
+            let meta = crate::at::meta_of(&fd).unwrap();
+            space.read(&fd, OsStr::new(""), &meta).unwrap().opaque
+        };
+        assert_eq!(mark(), Opaque::Whiteouts, "a marked file marks its directory");
+        assert!(!is_opaque(&fd, "", space).unwrap(), "which hides nothing by that");
         set_opaque(&fd, "", space).unwrap();
-        assert!(is_opaque(&fd, "", space).unwrap(), "the mark reads back");
-    }
-
-    #[test]
-    fn an_empty_file_with_the_xattr_is_a_whiteout() {
-        let dir = tempfile::tempdir().unwrap();
-        let fd = std::fs::File::open(dir.path()).unwrap();
-        let file = std::fs::File::create(dir.path().join("gone")).unwrap();
-        let space = XattrSpace::User;
-        rustix::fs::fsetxattr(&file, space.whiteout(), b"y", XattrFlags::empty()).unwrap();
-        assert!(is_whiteout(&fd, OsStr::new("gone"), space).unwrap(), "xattr spelling");
-        rustix::fs::fsetxattr(&fd, space.opaque(), b"x", XattrFlags::empty()).unwrap();
-        assert!(!is_opaque(&fd, "", space).unwrap(), "`x` holds whiteouts, it hides nothing");
+        assert_eq!(mark(), Opaque::Yes, "opaque hides more");
+        mark_file(&fd, OsStr::new("another"), space).unwrap();
+        assert_eq!(mark(), Opaque::Yes, "and is not weakened");
+        assert!(is_opaque(&fd, "", space).unwrap(), "read back");
     }
 }
