@@ -103,7 +103,7 @@ pub(crate) fn rootfs(seed: u64, bytes: usize) -> Vec<u8> {
 /// Bytes that compress to about half.
 pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut rng = Rng::new(seed);
-    (0..bytes).map(|_| (rng.next() >> 33) as u8 & 0x0f).collect()
+    (0..bytes).map(|_| rng.byte() & 0x0f).collect()
 }
 
 /// A small generator, so that every failure can be repeated from its seed.
@@ -119,6 +119,10 @@ impl Rng {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[6]
     }
 
     pub(crate) fn below(&mut self, limit: usize) -> usize {
@@ -283,6 +287,8 @@ impl Scratch {
 
     pub(crate) fn file(&self, data: &[u8]) -> PathBuf {
         let path = self.path().join("archive");
+        // A file of its own each time: an earlier one may still be open as a source.
+        let _ = std::fs::remove_file(&path);
         std::fs::write(&path, data).unwrap();
         path
     }

@@ -218,11 +218,15 @@ impl<B: Blocks> Scan<B> {
 /// Whether a block is a tar header; old writers summed signed bytes.
 pub(crate) fn checksum_matches(header: &[u8; BLOCK]) -> bool {
     let Some(stored) = number(&header[148..156]) else { return false };
-    let covered = |(index, &byte)| if (148..156).contains(&index) { b' ' } else { byte };
-    let unsigned: u64 = header.iter().enumerate().map(covered).map(u64::from).sum();
-    let signed: i64 =
-        header.iter().enumerate().map(covered).map(|byte| i64::from(byte.cast_signed())).sum();
-    stored == unsigned || i64::try_from(stored).is_ok_and(|stored| stored == signed)
+    // The field itself counts as eight blanks.
+    let unsigned = |bytes: &[u8]| bytes.iter().map(|&byte| i64::from(byte)).sum::<i64>();
+    let signed =
+        |bytes: &[u8]| bytes.iter().map(|&byte| i64::from(byte.cast_signed())).sum::<i64>();
+    let blanks = 8 * i64::from(b' ');
+    let field = &header[148..156];
+    let Ok(stored) = i64::try_from(stored) else { return false };
+    stored == unsigned(header) - unsigned(field) + blanks
+        || stored == signed(header) - signed(field) + blanks
 }
 
 /// A numeric field: octal digits between blanks, or GNU's base-256 with the high bit set.

@@ -4,7 +4,9 @@ use crate::fixtures::{Scratch, gzip, noise, zstd};
 use crate::pool::CHUNK;
 use cow::ErrorKind;
 
-const CODECS: [(Compression, fn(&[u8]) -> Vec<u8>); 3] =
+type Compress = fn(&[u8]) -> Vec<u8>;
+
+const CODECS: [(Compression, Compress); 3] =
     [(Compression::None, <[u8]>::to_vec), (Compression::Gzip, gzip), (Compression::Zstd, zstd)];
 
 fn extent(scratch: &Scratch, data: &[u8]) -> Extent {
