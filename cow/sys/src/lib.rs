@@ -8,6 +8,7 @@
 pub mod map;
 pub mod mount;
 pub mod mount_attr;
+pub mod signal;
 pub mod xattr;
 
 pub use map::Mmap;

@@ -5,10 +5,9 @@
 //! [`Failure::find`] reads back out of the library's error.
 
 use std::collections::HashMap;
+use std::ffi::{CString, NulError};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
@@ -120,23 +119,27 @@ fn become_program(program: &str, spec: &Spec, env: &[String]) -> Failure {
         Ok(path) => path,
         Err(failure) => return failure,
     };
-    let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
-    let mut command = Command::new(&path);
-    command.arg0(program).args(args.into_iter().flatten().skip(1));
-    command.env_clear().envs(env.iter().filter_map(|variable| variable.split_once('=')));
-    // The runtime blocks signals for its own loop; its children inherit that.
+    let words = |words: &[String]| -> Result<Vec<CString>, NulError> {
+        words.iter().map(|word| CString::new(word.as_bytes())).collect()
+    };
+    let args = spec.process().as_ref().and_then(|process| process.args().as_deref());
+    let name = CString::new(path.as_os_str().as_bytes());
+    let (Ok(name), Ok(args), Ok(env)) = (name, words(args.unwrap_or_default()), words(env)) else {
+        return Failure::new(EXIT_NOT_EXECUTABLE, program, "a NUL byte in the command");
+    };
+    // The runtime blocks signals for its own loop and ignores SIGPIPE; its children inherit that.
+    cow_sys::signal::reset_all();
     if let Err(errno) = SigSet::empty().thread_set_mask() {
         return Failure::new(EXIT_NOT_EXECUTABLE, program, errno.desc());
     }
     if let Err(error) = seccomp::install() {
         return Failure::new(EXIT_NOT_EXECUTABLE, program, &error.to_string());
     }
-    let error = command.exec();
-    match Errno::from_io_error(&error) {
+    let Err(errno) = nix::unistd::execve(&name, &args, &env);
+    match Errno::from_raw_os_error(errno as i32) {
         // The file is there: it is the interpreter that it names which is not.
-        Some(Errno::NOENT) => Failure::new(EXIT_NOT_FOUND, program, "no such file or directory"),
-        Some(errno) => Failure::of(program, &path, errno),
-        None => Failure::new(EXIT_NOT_EXECUTABLE, program, &error.to_string()),
+        Errno::NOENT => Failure::new(EXIT_NOT_FOUND, program, "no such file or directory"),
+        errno => Failure::of(program, &path, errno),
     }
 }
 

@@ -9,7 +9,9 @@ use std::path::{Component, Path, PathBuf};
 
 use layerd_api::types::Mount;
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 
@@ -32,12 +34,18 @@ pub fn leave_host(network: bool) -> Result<()> {
         .map_err(Error::io("make mounts private below", "/"))
 }
 
+/// Directories that every container has something mounted on.
+const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
+
 /// The mounted root file system.
 #[derive(Debug)]
 pub struct Rootfs {
     path: PathBuf,
     root: OwnedFd,
     mounts: usize,
+    /// Mount points that the image lacks. The runtime makes them; they are taken away again, so
+    /// that the container's changes are its own only.
+    lent: Vec<&'static str>,
 }
 
 impl Rootfs {
@@ -52,7 +60,7 @@ impl Rootfs {
     /// [`Error::Mount`] with what the kernel said; what was mounted before is unmounted.
     pub fn mount(mounts: &[Mount], target: &Path, disposable: bool) -> Result<Self> {
         let root = open_dir(target)?;
-        let mut rootfs = Self { path: target.to_owned(), root, mounts: 0 };
+        let mut rootfs = Self { path: target.to_owned(), root, mounts: 0, lent: Vec::new() };
         for mount in mounts {
             let mut options = mount.options.clone();
             if disposable && mount.fstype == "overlay" && has_upper(&options) {
@@ -69,6 +77,10 @@ impl Rootfs {
             rootfs.mounts += 1;
             // The fd from before shows what is below the mount.
             rootfs.root = open_dir(target)?;
+        }
+        if !disposable {
+            let missing = |name: &&str| rootfs.open(Path::new(name), OFlags::PATH).is_err();
+            rootfs.lent = MOUNT_POINTS.into_iter().filter(missing).collect();
         }
         Ok(rootfs)
     }
@@ -130,6 +142,10 @@ impl Rootfs {
 
     fn unmount_all(&mut self) -> Result<()> {
         let mut answer = Ok(());
+        for name in self.lent.drain(..) {
+            // Only ever an empty directory.
+            let _ = unlinkat(&self.root, name, AtFlags::REMOVEDIR);
+        }
         while self.mounts > 0 {
             self.mounts -= 1;
             if let Err(error) = cow_sys::mount::unmount(&self.path, true) {

@@ -45,12 +45,14 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
-    before: SigSet,
     requests: u32,
 }
 
 impl Signals {
     /// Blocks the signals of this thread, which must be the only one, and opens the fd.
+    ///
+    /// They stay blocked when this is dropped: a request to end that comes while a container is
+    /// being cleared away must not stop that half-way.
     ///
     /// # Errors
     ///
@@ -60,11 +62,10 @@ impl Signals {
         for signal in FORWARDED.iter().chain(&[Signal::SIGCHLD, Signal::SIGWINCH]) {
             mask.add(*signal);
         }
-        let before = SigSet::thread_get_mask().map_err(Error::system("read the signal mask"))?;
         mask.thread_block().map_err(Error::system("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let fd = SignalFd::with_flags(&mask, flags).map_err(Error::system("open a signalfd"))?;
-        Ok(Self { fd, before, requests: 0 })
+        Ok(Self { fd, requests: 0 })
     }
 
     /// The next signal that has arrived, none if there is no further one.
@@ -88,12 +89,6 @@ impl Signals {
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        let _ = self.before.thread_set_mask();
     }
 }
 
