@@ -1,7 +1,8 @@
 //! `layerd check`: whether a store that nobody has open is sound, and mending it.
 //!
 //! Looking changes nothing: the catalogue is compared as a copy in memory, and what would be mended
-//! is mended there, so that one fault is not told again as its consequences.
+//! is mended there, so that one fault is not told again as its consequences. That the catalogue is
+//! behind the layers is no fault (see [`crate::catalogue`]).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +13,7 @@ use drivers::Driver;
 use crate::catalogue::{Catalogue, Change as _, Durability, Lookup as _};
 use crate::error::{Error, ErrorKind, Result};
 use crate::reconcile::garbage::{self, Garbage};
-use crate::reconcile::{self, Mend, Severity, Step};
+use crate::reconcile::{self, Severity, Step};
 use crate::root::{Access, CATALOGUE, Root};
 use crate::store::{Opener, open_catalogue, open_driver, with_state};
 
@@ -65,8 +66,8 @@ pub fn check_with(root: &Path, options: &CheckOptions, opener: &Opener) -> Resul
     if root.lost_format() {
         report.note("format.json is missing".to_owned(), true, options.repair);
     }
-    let (catalogue, lost) = catalogue(&root, options.repair, &mut report)?;
-    let mut check = Check { root, catalogue, lost, repair: options.repair, report };
+    let catalogue = catalogue(&root, options.repair, &mut report)?;
+    let mut check = Check { root, catalogue, repair: options.repair, report };
     let drivers = check.drivers(&options.storage_opts, opener)?;
     for driver in &drivers {
         check.driver(&**driver)?;
@@ -90,35 +91,25 @@ impl Report {
     }
 }
 
-/// Opens the catalogue itself for mending, or a copy of it for looking. The answer also says whether
-/// it was lost, and is empty now.
-fn catalogue(root: &Root, repair: bool, report: &mut Report) -> Result<(Catalogue, bool)> {
+/// Opens the catalogue itself for mending, or a copy of it for looking; an empty one where it is lost.
+fn catalogue(root: &Root, repair: bool, report: &mut Report) -> Result<Catalogue> {
     let bytes = root.read_catalogue()?;
     let copy = Catalogue::open_copy(bytes.as_deref().unwrap_or_default());
-    let lost = match (&bytes, copy) {
-        (Some(_), Ok(copy)) if !repair => return Ok((copy, false)),
-        (Some(_), Ok(_)) => false,
-        (None, _) => {
-            report.note(format!("{CATALOGUE} is missing"), true, repair);
-            true
-        }
+    match (&bytes, copy) {
+        (Some(_), Ok(copy)) if !repair => return Ok(copy),
+        (Some(_), Ok(_)) => {}
+        (None, _) => report.note(format!("{CATALOGUE} is missing"), true, repair),
         (Some(_), Err(error)) if error.kind() == ErrorKind::Corrupt => {
             report.note(format!("{CATALOGUE} is damaged: {error}"), true, repair);
-            true
         }
         (Some(_), Err(error)) => return Err(error),
-    };
-    match repair {
-        true => Ok((open_catalogue(root)?, lost)),
-        false => Ok((Catalogue::open_copy(&[])?, lost)),
     }
+    if repair { open_catalogue(root) } else { Catalogue::open_copy(&[]) }
 }
 
 struct Check {
     root: Root,
     catalogue: Catalogue,
-    /// The catalogue was lost: what is not in it need not be told one by one.
-    lost: bool,
     repair: bool,
     report: Report,
 }
@@ -176,21 +167,9 @@ impl Check {
     }
 
     fn take(&mut self, steps: &[Step]) -> Result<()> {
-        for step in steps {
-            let implied = self.lost
-                && matches!(
-                    step.mend,
-                    Mend::PutLayer { .. }
-                        | Mend::PutSnapshot { .. }
-                        | Mend::PutContainer(_)
-                        | Mend::PutChild { .. }
-                        | Mend::PutImage(_)
-                )
-                && step.severity == Severity::Leftover;
-            if !implied {
-                let damage = step.severity == Severity::Damage;
-                self.report.note(step.problem.clone(), damage, self.repair);
-            }
+        for step in steps.iter().filter(|step| step.severity != Severity::Behind) {
+            let damage = step.severity == Severity::Damage;
+            self.report.note(step.problem.clone(), damage, self.repair);
         }
         let steps: Vec<&Step> = steps.iter().collect();
         reconcile::take(&self.catalogue, self.repair.then_some(&self.root), &steps)
@@ -223,3 +202,6 @@ impl Check {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

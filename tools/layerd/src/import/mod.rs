@@ -154,7 +154,7 @@ impl<'a> Import<'a> {
     fn rootfs(&self, image: &image::Image, name: Option<String>) -> Result<Vec<ImportedImage>> {
         let mut made = Made::new(self);
         let Some(layer) = image.layers.first() else { return Ok(Vec::new()) };
-        let applied = apply::one(self, &mut made, layer, None, &Stop::default())?;
+        let applied = apply::one(self, &made, layer, None, &Stop::default())?;
         let diff_id = applied.verified.diff_id;
         let config = image::Config::for_rootfs(&[diff_id])
             .map_err(|source| Error::Image { op: "import", source })?;
@@ -235,3 +235,6 @@ impl<'a> Import<'a> {
         self.store.enter_image(image, found.config.raw(), &new, driver)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,14 +159,14 @@ fn compare(
     let expected = files::row(&meta, &image.config, size);
     if meta.names != image.meta.names {
         let problem = format!("{shown}: image.json claims a name of another image");
-        steps.push(Step::leftover(problem, Mend::WriteMeta(Box::new(expected.clone()))));
+        steps.push(Step::behind(problem, Mend::WriteMeta(Box::new(expected.clone()))));
     }
     if row != Some(&expected) {
         let problem = match row {
             Some(_) => format!("{shown}: the catalogue differs from image.json"),
             None => format!("{shown} is not in the catalogue"),
         };
-        steps.push(Step::leftover(problem, Mend::PutImage(Box::new(expected.clone()))));
+        steps.push(Step::behind(problem, Mend::PutImage(Box::new(expected.clone()))));
     }
     children(rows, &expected, steps)?;
     whole(rows, image, expected, steps)
@@ -204,7 +204,7 @@ fn children(rows: &impl Lookup, image: &Image, steps: &mut Vec<Step>) -> Result<
         if !rows.is_child(&driver, top.as_str(), &child)? {
             let problem = format!("{} does not hold its top layer", shown(&image.id, &image.names));
             let parent = top.as_str().to_owned();
-            steps.push(Step::leftover(problem, Mend::PutChild { driver, parent, child }));
+            steps.push(Step::behind(problem, Mend::PutChild { driver, parent, child }));
         }
     }
     Ok(())

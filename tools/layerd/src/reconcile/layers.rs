@@ -63,7 +63,7 @@ impl Plan<'_> {
         }
         let problem = format!("{}: layer {} of chain {chain} is missing", self.driver, layer.layer);
         let mend = Mend::DropLayer { driver: self.driver.to_owned(), chain, layer: layer.layer };
-        self.steps.push(Step::leftover(problem, mend));
+        self.steps.push(Step::behind(problem, mend));
     }
 
     fn snapshot_row(&mut self, namespace: String, snapshot: Snapshot) {
@@ -87,7 +87,7 @@ impl Plan<'_> {
         }
         // A crash came between the driver's commit and the catalogue's.
         let problem = format!("{shown}: is {} in the driver", kind_of(info.state).as_str());
-        self.steps.push(Step::leftover(problem, Mend::DropSnapshot { namespace, key }));
+        self.steps.push(Step::behind(problem, Mend::DropSnapshot { namespace, key }));
     }
 
     /// A container whose changes are gone cannot be shown as if it were there.
@@ -137,7 +137,7 @@ impl Plan<'_> {
         let problem =
             format!("{}: layer {} of chain {chain} is not in the catalogue", self.driver, info.id);
         let driver = self.driver.to_owned();
-        self.steps.push(Step::leftover(problem, Mend::PutLayer { driver, chain, layer, below }));
+        self.steps.push(Step::behind(problem, Mend::PutLayer { driver, chain, layer, below }));
     }
 
     fn adopt_snapshot(&mut self, info: &LayerInfo, container: Option<Container>) {
@@ -150,7 +150,7 @@ impl Plan<'_> {
             "{}: snapshot {:?} of {namespace} (layer {}) is not in the catalogue",
             self.driver, snapshot.key, info.id
         );
-        self.steps.push(Step::leftover(problem, Mend::PutSnapshot { namespace, snapshot }));
+        self.steps.push(Step::behind(problem, Mend::PutSnapshot { namespace, snapshot }));
         if let Some(container) = container.filter(|c| !self.containers.contains_key(&c.id)) {
             self.adopt_container(container);
         }
@@ -162,7 +162,7 @@ impl Plan<'_> {
         }
         self.containers.insert(container.id.clone(), container.clone());
         let problem = format!("container {} is not in the catalogue", container.name);
-        self.steps.push(Step::leftover(problem, Mend::PutContainer(Box::new(container))));
+        self.steps.push(Step::behind(problem, Mend::PutContainer(Box::new(container))));
     }
 
     fn children(&mut self, rows: &impl Lookup) -> Result<()> {
@@ -186,7 +186,7 @@ impl Plan<'_> {
                 true => Mend::PutChild { driver, parent, child },
                 false => Mend::DropChild { driver, parent, child },
             };
-            Step::leftover(problem, mend)
+            Step::behind(problem, mend)
         };
         // The parents of layers that are put now are noted with them.
         let put: HashSet<&str> = self

@@ -19,7 +19,10 @@ use crate::root::Root;
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
-    /// What a crash may leave; the next start mends it by itself and nothing is lost.
+    /// The catalogue is behind the layers and files, which is no fault: it is brought up to date
+    /// whenever the store is opened.
+    Behind,
+    /// What a crash may leave; the next start clears it away by itself.
     Leftover,
     /// Something that a client was promised is gone or damaged; only a repair touches it.
     Damage,
@@ -37,6 +40,10 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    pub(crate) fn behind(problem: String, mend: Mend) -> Self {
+        Self { problem, severity: Severity::Behind, mend }
+    }
+
     pub(crate) fn leftover(problem: String, mend: Mend) -> Self {
         Self { problem, severity: Severity::Leftover, mend }
     }

@@ -246,10 +246,10 @@ impl Store {
 /// A container as it is: one whose process is gone without a report (its runtime or the machine
 /// went down) has ended, with a code that nobody knows.
 pub(super) fn settled(mut container: Container) -> Container {
-    if let Status::Running { pid, start_ticks: began } = container.status {
-        if start_ticks(pid) != Some(began) {
-            container.status = Status::Exited { code: None };
-        }
+    if let Status::Running { pid, start_ticks: began } = container.status
+        && start_ticks(pid) != Some(began)
+    {
+        container.status = Status::Exited { code: None };
     }
     container
 }

@@ -16,6 +16,7 @@ mod names;
 mod open;
 mod snapshots;
 mod spec;
+mod trees;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -85,7 +85,7 @@ impl Store {
     /// Takes the steps that are safe without being asked, and tells of the others.
     fn mend(&self, steps: &[Step]) -> Result<()> {
         let (safe, damage): (Vec<&Step>, Vec<&Step>) =
-            steps.iter().partition(|step| step.severity == Severity::Leftover);
+            steps.iter().partition(|step| step.severity != Severity::Damage);
         for step in &safe {
             tracing::info!("mending: {}", step.problem);
         }

@@ -125,10 +125,10 @@ impl Driver for Memory {
         options: &CreateOptions,
     ) -> Result<()> {
         self.disk.fault("create", id)?;
-        if let Some(parent) = parent {
-            if self.get("create", parent)?.info.state != State::Committed {
-                return Err(state("create", id, "parent", ErrorKind::FailedPrecondition));
-            }
+        if let Some(parent) = parent
+            && self.get("create", parent)?.info.state != State::Committed
+        {
+            return Err(state("create", id, "parent", ErrorKind::FailedPrecondition));
         }
         let labels = options.labels.clone();
         let info = LayerInfo {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use archive::{Archive, layer_tar};
-pub(crate) use memory::{Disk, Memory};
+pub(crate) use memory::{Disk, Memory, NEEDS_LOWER};
 
 use crate::check::{CheckOptions, Report, check_with};
 use crate::config::Config;

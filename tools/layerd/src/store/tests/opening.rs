@@ -37,9 +37,11 @@ fn furnished(bench: &Bench) -> std::sync::Arc<Store> {
     store
 }
 
+type Damage = fn(&std::path::Path);
+
 #[test]
 fn a_lost_catalogue_is_rebuilt_whole() {
-    let damages: [(&str, fn(&std::path::Path)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("deleted", |file| fs::remove_file(file).unwrap()),
         ("emptied", |file| fs::write(file, "").unwrap()),
         ("overwritten", |file| fs::write(file, "x".repeat(100_000)).unwrap()),
