@@ -202,7 +202,7 @@ pub(super) fn parse_time(text: &[u8]) -> Option<Time> {
 
 /// Writes decimal seconds as [`parse_time`] reads them, without closing zeros.
 pub(super) fn format_time(time: Time) -> String {
-    let (sign, secs, nanos) = match (time.secs < 0, time.nanos) {
+    let (sign, secs, nanos) = match (time.secs < 0, time.nanos.min(999_999_999)) {
         (true, nanos @ 1..) => ("-", time.secs.unsigned_abs() - 1, 1_000_000_000 - nanos),
         (true, 0) => ("-", time.secs.unsigned_abs(), 0),
         (false, nanos) => ("", time.secs.unsigned_abs(), nanos),

@@ -101,7 +101,7 @@ fn random_archives_never_get_out() {
     let mut accepted = 0;
     for format in BOTH {
         // One ground for many archives: each builds on what the others left.
-        for _ in 0..40 {
+        for _ in 0..20 {
             let ground = Ground::on(format, LOWER);
             for _ in 0..40 {
                 let mut tar = Tar::new();
@@ -121,7 +121,7 @@ fn random_archives_never_get_out() {
             ground.check_outside();
         }
     }
-    assert!(accepted > 100, "many are sound: {accepted}");
+    assert!(accepted > 50, "many are sound: {accepted}");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn mutated_archives_never_get_out() {
     for format in BOTH {
         let ground = Ground::on(format, LOWER);
         let root = Root::open(ground.root()).unwrap();
-        for _ in 0..1500 {
+        for _ in 0..1000 {
             let mut tar = sound.clone();
             for _ in 0..=next(3) {
                 let at = next(tar.len());
