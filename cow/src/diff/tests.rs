@@ -40,8 +40,8 @@ fn make(base: &Path, paths: &[&str]) {
 /// Sets all times of a tree to one.
 fn settle(base: &Path) {
     let status = std::process::Command::new("find")
-        .arg(base)
-        .args(["-exec", "touch", "-h", "-d", "@1000000.5", "{}", "+"])
+        .args([".", "-exec", "touch", "-h", "-d", "@1000000.5", "{}", "+"])
+        .current_dir(base)
         .status();
     assert!(status.unwrap().success(), "touch");
 }

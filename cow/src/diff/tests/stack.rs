@@ -8,18 +8,47 @@ use super::*;
 use crate::change::Change;
 use crate::diff::{overlay, trees};
 use crate::meta::Meta;
+use crate::overlay_view::OverlayView;
 use crate::walk::{Vanished, Walk};
 use crate::whiteout::XattrSpace;
 
 /// Layers in a directory, and the overlay mounts of them. The mounts are attached nowhere and go
 /// away with their fds.
 pub(super) struct Stack {
-    pub(super) dir: tempfile::TempDir,
+    base: Base,
     /// Uppermost first.
     pub(super) lowers: Vec<PathBuf>,
     options: &'static str,
     space: XattrSpace,
     merged: Option<OwnedFd>,
+}
+
+/// Where the layers are. In memory if that can have all attributes (Linux 6.6), because every
+/// unmount of an overlay syncs the whole file system of its upper directory.
+enum Base {
+    Memory(OwnedFd),
+    Disk(tempfile::TempDir),
+}
+
+impl Base {
+    fn new() -> Self {
+        let memory = cow_sys::mount::mount_fs("tmpfs", Path::new("tmpfs"), &[]).ok();
+        let fit = |memory: &OwnedFd| {
+            crate::xattr::set_at(memory, "".as_ref(), "user.probe".as_ref(), b"1").is_ok()
+                && crate::xattr::remove_at(memory, "".as_ref(), "user.probe".as_ref()).is_ok()
+        };
+        match memory.filter(fit) {
+            Some(memory) => Self::Memory(memory),
+            None => Self::Disk(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Memory(mount) => crate::at::magic_path(mount.as_fd()).into(),
+            Self::Disk(dir) => dir.path().to_owned(),
+        }
+    }
 }
 
 /// Whether the kernel's overlay can be mounted; says why not.
@@ -35,13 +64,12 @@ impl Stack {
             true => XattrSpace::User,
             false => XattrSpace::Trusted,
         };
-        let dir = tempfile::tempdir().unwrap();
-        Self { dir, lowers: Vec::new(), options, space, merged: None }
+        Self { base: Base::new(), lowers: Vec::new(), options, space, merged: None }
     }
 
     /// Puts a layer that is made of files on top.
     pub(super) fn layer(&mut self, paths: &[&str]) {
-        let path = self.dir.path().join(format!("lower{}", self.lowers.len()));
+        let path = self.base.path().join(format!("lower{}", self.lowers.len()));
         fs::create_dir(&path).unwrap();
         make(&path, paths);
         settle(&path);
@@ -51,19 +79,19 @@ impl Stack {
     /// Makes the present upper directory a lower layer, as a commit does.
     pub(super) fn commit(&mut self) {
         self.merged = None;
-        let path = self.dir.path().join(format!("lower{}", self.lowers.len()));
+        let path = self.base.path().join(format!("lower{}", self.lowers.len()));
         fs::rename(self.upper(), &path).unwrap();
         self.lowers.insert(0, path);
     }
 
     pub(super) fn upper(&self) -> PathBuf {
-        self.dir.path().join("upper")
+        self.base.path().join("upper")
     }
 
     /// Mounts the stack (again) with its upper directory; the path leads into the mount.
     pub(super) fn mount(&mut self) -> PathBuf {
         self.merged = None;
-        let (upper, work) = (self.upper(), self.dir.path().join("work"));
+        let (upper, work) = (self.upper(), self.base.path().join("work"));
         for path in [&upper, &work] {
             fs::create_dir_all(path).unwrap();
         }
@@ -104,7 +132,7 @@ impl Stack {
         // A mount caches names and attributes; a new one sees what is on disk.
         self.mount();
         let found = self.found().unwrap_or_else(|error| panic!("{what}: {error}\n{}", self.tree()));
-        let empty = self.dir.path().join("empty");
+        let empty = self.base.path().join("empty");
         fs::create_dir_all(&empty).unwrap();
         let mut below = self.lowers.clone();
         // One layer alone is no overlay.
@@ -116,7 +144,35 @@ impl Stack {
         for change in &found.changes {
             self.places(change, &merged, what);
         }
+        self.view(&merged, what);
         lines(&found)
+    }
+
+    /// Checks that [`OverlayView`] shows every file of the merged tree, and no other.
+    fn view(&self, merged: &Root, what: &str) {
+        let roots: Vec<_> =
+            std::iter::once(self.upper()).chain(self.lowers.clone()).map(root).collect();
+        let view = OverlayView::new(roots.iter().collect(), self.space);
+        let mut walk = Walk::new(merged, Vanished::Fail).unwrap();
+        let mut shown = 0;
+        while let Some(entry) = walk.next_entry().unwrap() {
+            shown += 1;
+            let node = view.resolve(entry.path).unwrap();
+            let node = node.unwrap_or_else(|| panic!("{what}: {:?} not found", entry.path));
+            let found = crate::compare::metadata(&node.meta, &entry.meta);
+            assert!(found.is_empty(), "{what}: {:?} differs by {found}", entry.path);
+        }
+        let mut pending = vec![view.top()];
+        while let Some(dir) = pending.pop() {
+            let open = view.open(&dir);
+            for name in open.candidates().unwrap().iter() {
+                if let Some(node) = open.lookup(name).unwrap() {
+                    shown -= 1;
+                    pending.extend(node.dir);
+                }
+            }
+        }
+        assert_eq!(shown, 0, "{what}: as many files are listed as shown");
     }
 
     /// Checks that metadata and content are where the change says.
