@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use crate::error::{Error, Result};
+use crate::spec::Volume;
 
 /// How names of the container are resolved: never out of its root.
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -79,7 +80,7 @@ impl Rootfs {
             rootfs.root = open_dir(target)?;
         }
         if !disposable {
-            let missing = |name: &&str| rootfs.open(Path::new(name), OFlags::PATH).is_err();
+            let missing = |name: &&str| open(&rootfs.root, Path::new(name), OFlags::PATH).is_err();
             rootfs.lent = MOUNT_POINTS.into_iter().filter(missing).collect();
         }
         Ok(rootfs)
@@ -90,45 +91,29 @@ impl Rootfs {
         &self.path
     }
 
-    /// Makes a directory and those above it, all resolved in the container's root, as docker makes
-    /// a missing working directory. What exists is left alone.
+    /// Makes a missing working directory, as docker does. One that will be in a volume is made
+    /// there: what is below a mount point in the root file system will not be seen.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], with `NOTDIR` if something else is in the way.
-    pub fn make_dir(&self, path: &Path) -> Result<()> {
-        let failed = |errno: Errno| Error::io("make the container's directory", path)(errno);
-        if self.open(path, OFlags::PATH | OFlags::DIRECTORY).is_ok() {
-            return Ok(());
-        }
-        let mut name = PathBuf::new();
-        for component in path.components() {
-            let Component::Normal(component) = component else {
-                if component == Component::ParentDir {
-                    name.push("..");
-                }
-                continue;
-            };
-            let flags = OFlags::PATH | OFlags::DIRECTORY;
-            let parent = if name.as_os_str().is_empty() { Path::new(".") } else { &name };
-            let parent = self.open(parent, flags).map_err(failed)?;
-            match mkdirat(&parent, component, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed(errno)),
+    /// As [`make_dir`].
+    pub fn make_working_dir(&self, path: &Path, volumes: &[Volume]) -> Result<()> {
+        let inside = |volume: &&Volume| path.starts_with(&volume.destination);
+        let depth = |volume: &&Volume| volume.destination.components().count();
+        match volumes.iter().filter(inside).max_by_key(depth) {
+            None => make_dir(&self.root, path),
+            Some(volume) if volume.read_only || !volume.source.is_dir() => Ok(()),
+            Some(volume) => {
+                let below = path.strip_prefix(&volume.destination).unwrap_or(Path::new(""));
+                make_dir(open_dir(&volume.source)?, below)
             }
-            name.push(component);
         }
-        self.open(&name, OFlags::PATH | OFlags::DIRECTORY).map(drop).map_err(failed)
     }
 
     /// Whether a name leads to a regular file in the container.
     pub fn has_file(&self, path: &Path) -> bool {
-        let file = self.open(path, OFlags::PATH).and_then(fstat);
+        let file = open(&self.root, path, OFlags::PATH).and_then(fstat);
         file.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
-    }
-
-    fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT)
     }
 
     /// Takes the mounts away again.
@@ -173,6 +158,44 @@ impl Drop for Rootfs {
     }
 }
 
+/// Makes a directory and those above it, all resolved inside `root`. What exists is left alone.
+///
+/// # Errors
+///
+/// [`Error::Io`], with `NOTDIR` if something else is in the way.
+pub fn make_dir(root: impl AsFd, path: &Path) -> Result<()> {
+    let failed = |errno: Errno| Error::io("make the container's directory", path)(errno);
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    // Most are there, and a look may be free where a write is refused.
+    let whole = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    if open(&root, whole, flags).is_ok() {
+        return Ok(());
+    }
+    let mut name = PathBuf::from(".");
+    for component in path.components() {
+        let component = match component {
+            Component::Normal(component) => component,
+            Component::ParentDir => {
+                name.push("..");
+                continue;
+            }
+            _ => continue,
+        };
+        let parent = open(&root, &name, flags).map_err(failed)?;
+        match mkdirat(&parent, component, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        name.push(component);
+    }
+    open(&root, &name, flags).map(drop).map_err(failed)
+}
+
+/// Opens a name inside `root`.
+fn open(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT)
+}
+
 fn open_dir(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, path, flags, Mode::empty()).map_err(Error::io("open", path))
@@ -208,7 +231,7 @@ mod tests {
             ("/up/e", "e"),
             ("/../../f", "f"),
         ] {
-            rootfs.make_dir(Path::new(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+            make_dir(&rootfs, Path::new(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
             assert!(rootfs.path().join(made).is_dir(), "{path} makes {made}");
         }
         let outside: Vec<_> = std::fs::read_dir(dir.path()).expect("a list").collect();
@@ -216,11 +239,40 @@ mod tests {
     }
 
     #[test]
+    fn working_directories_in_volumes_are_made_there() {
+        let (dir, rootfs) = bare();
+        let (source, deeper) = (dir.path().join("v"), dir.path().join("w"));
+        std::fs::create_dir(&source).expect("a source");
+        std::fs::create_dir(&deeper).expect("a source");
+        std::os::unix::fs::symlink(dir.path(), source.join("out")).expect("a link out of it");
+        let volume = |source: &Path, destination: &str, read_only| Volume {
+            source: source.to_owned(),
+            destination: destination.into(),
+            read_only,
+        };
+        let volumes = [
+            volume(&source, "/data", false),
+            volume(&deeper, "/data/w", false),
+            volume(&source, "/ro", true),
+        ];
+        for path in ["/data/a/b", "/data", "/data/w/c", "/ro/d", "/other", "/data/out/e"] {
+            let made = rootfs.make_working_dir(Path::new(path), &volumes);
+            assert_eq!(made.is_ok(), path != "/data/out/e", "{path}: {made:?}");
+        }
+        assert!(source.join("a/b").is_dir(), "in the volume");
+        assert!(deeper.join("c").is_dir(), "in the deepest of them");
+        assert!(!source.join("d").exists(), "not in a read-only one");
+        assert!(rootfs.path().join("other").is_dir(), "in the root file system");
+        assert!(!rootfs.path().join("data").exists(), "which has nothing of the volumes'");
+        assert!(!dir.path().join("e").exists(), "and nothing outside");
+    }
+
+    #[test]
     fn a_file_in_the_way_is_an_error() {
         let (_dir, rootfs) = bare();
         std::fs::write(rootfs.path().join("file"), b"").expect("a file");
         for path in ["/file", "/file/x"] {
-            let error = rootfs.make_dir(Path::new(path)).expect_err("a file is in the way");
+            let error = make_dir(&rootfs, Path::new(path)).expect_err("a file is in the way");
             assert!(error.to_string().contains(path), "{error} names {path}");
         }
     }

@@ -107,8 +107,8 @@ impl Prepared {
         let target = dir.subdir("rootfs")?;
         let rootfs = Rootfs::mount(&container.mounts, &target, container.auto_remove)?;
         let identity = user::lookup(&rootfs, &container.spec.user)?;
-        rootfs.make_dir(&cwd)?;
         make_sources(&volumes)?;
+        rootfs.make_working_dir(&cwd, &volumes)?;
         let mut cgroup = Cgroup::create(&container.id)?;
         let views = cgroup.hide(&dir)?;
         let cgroups = match views {

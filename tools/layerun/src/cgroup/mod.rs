@@ -194,9 +194,10 @@ impl Cgroup {
 
     fn why_not(&self, controller: &str) -> String {
         let reason = format!("this machine offers no writable {controller} control group");
-        match self.refused.as_slice() {
-            [] => reason,
-            refused => format!("{reason} ({})", refused.join("; ")),
+        // They are all refused for the same reason.
+        match self.refused.first() {
+            None => reason,
+            Some(refused) => format!("{reason} ({refused})"),
         }
     }
 
