@@ -49,3 +49,22 @@ impl fmt::Debug for Mmap {
         f.debug_struct("Mmap").field("len", &self.len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in [&b""[..], b"text", &[7; 100_000]] {
+            let path = dir.path().join("file");
+            std::fs::write(&path, text).unwrap();
+            let map = Mmap::of(&File::open(&path).unwrap()).unwrap();
+            map.sequential().unwrap();
+            assert_eq!(&*map, text);
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(map.as_ref(), text, "the map outlives the name");
+        }
+    }
+}

@@ -189,7 +189,10 @@ fn length<A, B>((initialized, _): (&mut [A], &mut [B])) -> usize {
 
 /// `listxattrat(2)` - Lists the attribute names of a file, each ended by a NUL.
 pub fn list(dir: impl AsFd, name: &OsStr) -> Result<Vec<u8>> {
-    let dir = dir.as_fd();
+    list_by(kernel(), dir.as_fd(), name)
+}
+
+fn list_by(kernel: Option<Numbers>, dir: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<u8>> {
     if name.is_empty() {
         return match grow(|buffer| rustix::fs::flistxattr(dir, buffer).map(length)) {
             Err(Errno::BADF) => {
@@ -199,7 +202,7 @@ pub fn list(dir: impl AsFd, name: &OsStr) -> Result<Vec<u8>> {
             answer => answer,
         };
     }
-    match kernel() {
+    match kernel {
         Some(numbers) => {
             name.into_with_c_str(|name| grow(|buffer| raw_list(numbers, dir, name, buffer)))
         }
@@ -215,7 +218,15 @@ pub fn list(dir: impl AsFd, name: &OsStr) -> Result<Vec<u8>> {
 /// # Errors
 /// `NODATA` when the file has no such attribute.
 pub fn get(dir: impl AsFd, name: &OsStr, attr: &OsStr) -> Result<Vec<u8>> {
-    let dir = dir.as_fd();
+    get_by(kernel(), dir.as_fd(), name, attr)
+}
+
+fn get_by(
+    kernel: Option<Numbers>,
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    attr: &OsStr,
+) -> Result<Vec<u8>> {
     if name.is_empty() {
         return match grow(|buffer| rustix::fs::fgetxattr(dir, attr, buffer).map(length)) {
             Err(Errno::BADF) => {
@@ -225,7 +236,7 @@ pub fn get(dir: impl AsFd, name: &OsStr, attr: &OsStr) -> Result<Vec<u8>> {
             answer => answer,
         };
     }
-    match kernel() {
+    match kernel {
         Some(numbers) => name.into_with_c_str(|name| {
             attr.into_with_c_str(|attr| grow(|buffer| raw_get(numbers, dir, name, attr, buffer)))
         }),
@@ -238,7 +249,16 @@ pub fn get(dir: impl AsFd, name: &OsStr, attr: &OsStr) -> Result<Vec<u8>> {
 
 /// `setxattrat(2)` - Writes one attribute of a file, whether or not it has it already.
 pub fn set(dir: impl AsFd, name: &OsStr, attr: &OsStr, value: &[u8]) -> Result<()> {
-    let dir = dir.as_fd();
+    set_by(kernel(), dir.as_fd(), name, attr, value)
+}
+
+fn set_by(
+    kernel: Option<Numbers>,
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    attr: &OsStr,
+    value: &[u8],
+) -> Result<()> {
     let any = XattrFlags::empty();
     if name.is_empty() {
         return match rustix::fs::fsetxattr(dir, attr, value, any) {
@@ -246,7 +266,7 @@ pub fn set(dir: impl AsFd, name: &OsStr, attr: &OsStr, value: &[u8]) -> Result<(
             answer => answer,
         };
     }
-    match kernel() {
+    match kernel {
         Some(numbers) => name.into_with_c_str(|name| {
             attr.into_with_c_str(|attr| raw_set(numbers, dir, name, attr, value))
         }),
@@ -259,17 +279,82 @@ pub fn set(dir: impl AsFd, name: &OsStr, attr: &OsStr, value: &[u8]) -> Result<(
 /// # Errors
 /// `NODATA` when the file has no such attribute.
 pub fn remove(dir: impl AsFd, name: &OsStr, attr: &OsStr) -> Result<()> {
-    let dir = dir.as_fd();
+    remove_by(kernel(), dir.as_fd(), name, attr)
+}
+
+fn remove_by(
+    kernel: Option<Numbers>,
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    attr: &OsStr,
+) -> Result<()> {
     if name.is_empty() {
         return match rustix::fs::fremovexattr(dir, attr) {
             Err(Errno::BADF) => rustix::fs::removexattr(magic(dir, name), attr),
             answer => answer,
         };
     }
-    match kernel() {
+    match kernel {
         Some(numbers) => name.into_with_c_str(|name| {
             attr.into_with_c_str(|attr| raw_remove(numbers, dir, name, attr))
         }),
         None => rustix::fs::lremovexattr(magic(dir, name), attr),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::OwnedFd;
+
+    use rustix::fs::{CWD, Mode, OFlags};
+
+    use super::*;
+
+    fn handle(path: &std::path::Path) -> OwnedFd {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, path, flags, Mode::empty()).unwrap()
+    }
+
+    /// All calls on one file, by this kernel's way and by that of an older one.
+    #[test]
+    fn both_ways_reach_names_and_handles() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let (below, file) = (handle(dir.path()), handle(&dir.path().join("file")));
+        let open = fs::File::open(dir.path().join("file")).unwrap();
+        let attr = OsStr::new("user.attr");
+        for kernel in [kernel(), None] {
+            for (fd, name) in [(below.as_fd(), "file"), (file.as_fd(), ""), (open.as_fd(), "")] {
+                let name = OsStr::new(name);
+                let what = format!("{name:?}, new calls: {}", kernel.is_some());
+                assert_eq!(list_by(kernel, fd, name).unwrap(), b"", "{what}");
+                assert_eq!(get_by(kernel, fd, name, attr), Err(Errno::NODATA), "{what}");
+                for value in [&b""[..], b"short", &[b'x'; USUAL], &[b'y'; USUAL + 1]] {
+                    set_by(kernel, fd, name, attr, value).unwrap();
+                    assert_eq!(get_by(kernel, fd, name, attr).unwrap(), value, "{what}");
+                }
+                assert_eq!(list_by(kernel, fd, name).unwrap(), b"user.attr\0", "{what}");
+                remove_by(kernel, fd, name, attr).unwrap();
+                assert_eq!(remove_by(kernel, fd, name, attr), Err(Errno::NODATA), "{what}");
+            }
+            let missing = list_by(kernel, below.as_fd(), OsStr::new("missing"));
+            assert_eq!(missing, Err(Errno::NOENT));
+        }
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        let (below, link) = (handle(dir.path()), handle(&dir.path().join("link")));
+        set(&below, OsStr::new("file"), OsStr::new("user.attr"), b"1").unwrap();
+        for kernel in [kernel(), None] {
+            for (fd, name) in [(&below, "link"), (&link, "")] {
+                let names = list_by(kernel, fd.as_fd(), OsStr::new(name)).unwrap();
+                assert_eq!(names, b"", "{name:?} shows what it points to");
+            }
+        }
     }
 }
