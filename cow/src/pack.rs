@@ -206,16 +206,16 @@ impl<'a, W: Write> Packer<'a, W> {
         let Some(dir) = self.hold(at)? else { return Ok(None) };
         let fail = |op| move |errno| root.error(op, &at.path, errno);
         let gone = |errno: Errno| matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP);
-        let Some(mut meta) = at::meta_at(&*dir, &name).map_err(fail("statx"))? else {
+        let Some(mut meta) = at::meta_at(dir, &name).map_err(fail("statx"))? else {
             return Ok(None);
         };
-        let xattrs = match xattr::read_at(&*dir, &name) {
+        let xattrs = match xattr::read_at(dir, &name) {
             Ok(xattrs) => xattrs,
             Err(errno) if gone(errno) => return Ok(None),
             Err(errno) => return Err(fail("getxattr")(errno)),
         };
         let link = match meta.kind {
-            FileKind::Symlink => match at::readlink_at(&*dir, &name) {
+            FileKind::Symlink => match at::readlink_at(dir, &name) {
                 Ok(text) => text.into_vec(),
                 Err(errno) if gone(errno) || errno == Errno::INVAL => return Ok(None),
                 Err(errno) => return Err(fail("readlink")(errno)),
@@ -237,7 +237,7 @@ impl<'a, W: Write> Packer<'a, W> {
         let root = self.root(at)?;
         let name = at.path.file_name().unwrap_or_default().to_owned();
         let Some(dir) = self.hold(at)? else { return Ok(None) };
-        match at::open_regular_at(&*dir, &name) {
+        match at::open_regular_at(dir, &name) {
             Ok((file, meta)) => Ok(Some((File::from(file), meta.size))),
             // Replaced by something else in this very moment.
             Err(Errno::NOENT | Errno::ISDIR | Errno::LOOP | Errno::NXIO) => Ok(None),

@@ -20,6 +20,9 @@ use crate::tar::{Entry, EntryKind, Reader};
 const MAX_MAJOR: u32 = (1 << 12) - 1;
 const MAX_MINOR: u32 = (1 << 20) - 1;
 
+/// The size from which a file is worth a call of its own to have it written back early.
+const EARLY: u64 = 256 << 10;
+
 impl Applier<'_> {
     /// Makes an entry under a name in a directory.
     pub(super) fn make<R: Read>(
@@ -114,6 +117,10 @@ impl Applier<'_> {
             *written += piece.len() as u64;
             write_at(fd, offset, piece).map_err(here.err("write", name))
         })?;
+        if self.options.writeback && end >= EARLY {
+            // Only a hint: a file system that does not take it loses nothing.
+            let _ = cow_sys::writeback::start(fd);
+        }
         if end < entry.size {
             rustix::fs::ftruncate(fd, entry.size).map_err(here.err("truncate", name))?;
         }

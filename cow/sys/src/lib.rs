@@ -9,6 +9,7 @@ pub mod map;
 pub mod mount;
 pub mod mount_attr;
 pub mod signal;
+pub mod writeback;
 pub mod xattr;
 
 pub use map::Mmap;
