@@ -55,9 +55,9 @@ use crate::whiteout::{AUFS_LINKS, Marker, WhiteoutFormat};
 use attrs::{DirEnd, Process};
 use place::Dir;
 
-/// How many directories are held open: more than any tar has open at one place, and few enough to
-/// leave a process with the usual limit of 1024 descriptors alone.
-const HELD_DIRS: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+/// How many directories are held open: as many as a tar in the order of a walk comes back to, and few
+/// enough for a dozen layers at once in a process with the usual limit of 1024 open files.
+const HELD_DIRS: NonZeroUsize = NonZeroUsize::new(48).unwrap();
 
 /// How a layer is to be applied.
 #[derive(Clone, Copy, Debug)]
@@ -140,9 +140,11 @@ struct Applier<'a> {
     unpacked: HashSet<u64>,
     hasher: RandomState,
     /// Paths of directories through which no lower layer shows.
-    opaque: Vec<Box<[u8]>>,
+    opaque: HashSet<Box<[u8]>>,
     /// AUFS's directory of link targets was unpacked and must go again.
     aufs_links: bool,
+    /// The present entry's path, normalized; kept for its buffer.
+    path: Vec<u8>,
     applied: Applied,
 }
 
@@ -164,8 +166,9 @@ impl<'a> Applier<'a> {
             implicit: HashMap::new(),
             unpacked: HashSet::new(),
             hasher: RandomState::new(),
-            opaque: Vec::new(),
+            opaque: HashSet::new(),
             aufs_links: false,
+            path: Vec::new(),
             applied: Applied::default(),
         };
         applier.take_root()?;
@@ -174,22 +177,34 @@ impl<'a> Applier<'a> {
 
     /// Applies one entry.
     fn entry<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
-        let mut path = Vec::with_capacity(entry.path.len());
+        let mut path = std::mem::take(&mut self.path);
+        path.clear();
         normalize(&entry.path, &mut path);
-        let (parent, name) = split(&path);
+        let done = self.entry_at(entry, &path, reader);
+        self.path = path;
+        done
+    }
+
+    fn entry_at<R: Read>(
+        &mut self,
+        entry: &Entry,
+        path: &[u8],
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
+        let (parent, name) = split(path);
         if name.is_empty() {
             // The root itself can only be a directory; everything else by that name is passed over.
             return if entry.kind == EntryKind::Dir { self.root_entry(entry) } else { Ok(()) };
         }
         if path.starts_with(AUFS_LINKS.as_bytes()) {
-            return self.aufs_link(entry, &path, reader);
+            return self.aufs_link(entry, path, reader);
         }
         match Marker::of(OsStr::from_bytes(name)) {
             Ok(Marker::None) => self.make(entry, parent, name, reader),
             Ok(Marker::Whiteout(hidden)) => self.hide(parent, hidden),
             Ok(Marker::Opaque) => self.hide_children(parent),
             Ok(Marker::Aufs) => Ok(()),
-            Err(_) => Err(Error::invalid("apply", as_path(&path), "whiteout of no sibling's name")),
+            Err(_) => Err(Error::invalid("apply", as_path(path), "whiteout of no sibling's name")),
         }
     }
 

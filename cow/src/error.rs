@@ -114,14 +114,15 @@ pub enum Error {
         /// Which kind this counts as.
         kind: ErrorKind,
     },
-    /// A hard link's target is not in this layer and no lower layer was given to look in.
+    /// What an entry needs is not in this layer, and no lower layer was given to look in: the target
+    /// of a hard link, what an opaque root hides, or where a symbolic link on the way leads.
     ///
     /// A caller that applied a layer apart from its parents applies it again on top of them.
-    #[error("apply {}: hard link target {} is in a lower layer", path.display(), target.display())]
+    #[error("apply {}: {} is in a lower layer", path.display(), target.display())]
     NeedsLower {
-        /// The link's own path.
+        /// The entry's own path.
         path: PathBuf,
-        /// The path the link points to.
+        /// The path that it needs.
         target: PathBuf,
     },
     /// A digest is not the one that was promised.

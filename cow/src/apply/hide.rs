@@ -5,12 +5,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use rustix::fs::AtFlags;
-use rustix::io::Errno;
 
 use super::attrs::DirEnd;
 use super::place::Dir;
 use super::{Applier, as_path, join, lower};
 use crate::at;
+use crate::descent::Descent;
 use crate::error::{Error, Result};
 use crate::listing::Listing;
 use crate::meta::FileKind;
@@ -22,6 +22,8 @@ enum Keep {
     Nothing,
     /// What this layer has unpacked, and the directories that lead to it.
     Unpacked,
+    /// Everything but whiteouts.
+    Content(XattrSpace),
 }
 
 impl Applier<'_> {
@@ -38,10 +40,10 @@ impl Applier<'_> {
         let WhiteoutFormat::Overlay(space) = self.options.whiteouts else {
             let Some(dir) = self.find_dir(path)? else { return Ok(()) };
             self.forget_dirs();
-            return self.clear(&dir, Keep::Unpacked).map(|_| ());
+            return self.clear(&dir.path, Keep::Unpacked).map(|_| ());
         };
         let dir = self.dir(path)?;
-        if dir.path.is_empty() { self.hide_root(space) } else { self.seal(&dir) }
+        if dir.path.is_empty() { self.hide_root(space) } else { self.seal(&dir, space) }
     }
 
     fn hide_in_layer(&mut self, parent: &[u8], name: &OsStr, space: XattrSpace) -> Result<()> {
@@ -50,7 +52,7 @@ impl Applier<'_> {
         match at::meta_at(&here, name).map_err(here.err("statx", name))? {
             Some(meta) if meta.is_dir() => {
                 let dir = self.dir(&path)?;
-                self.seal(&dir)
+                self.seal(&dir, space)
             }
             // This layer's own, or hidden already.
             Some(_) => Ok(()),
@@ -62,8 +64,8 @@ impl Applier<'_> {
     }
 
     /// Makes a directory of this layer opaque; whiteouts in it have nothing more to hide.
-    fn seal(&mut self, dir: &Dir) -> Result<()> {
-        purge_whiteouts(dir)?;
+    fn seal(&mut self, dir: &Dir, space: XattrSpace) -> Result<()> {
+        self.clear(&dir.path, Keep::Content(space))?;
         self.make_opaque(dir)
     }
 
@@ -87,70 +89,111 @@ impl Applier<'_> {
         if matches!(meta.kind, FileKind::Dir | FileKind::Symlink) {
             self.forget_dirs();
         }
-        self.clear_name(&here, name, meta.kind, Keep::Unpacked).map(|_| ())
+        let own = self.unpacked.contains(&self.mark_of(here.ino, name));
+        if meta.is_dir() {
+            let path = join(&here.path, name.as_bytes());
+            let kept = self.clear(&path, Keep::Unpacked)?;
+            if !own && !kept {
+                self.remove_empty(&here, name, meta.ino)?;
+            }
+        } else if !own {
+            rustix::fs::unlinkat(&here, name, AtFlags::empty())
+                .map_err(here.err("unlink", name))?;
+        }
+        Ok(())
     }
 
     /// Removes a directory with all that is in it.
-    pub(super) fn remove_tree(&mut self, here: &Dir, name: &OsStr) -> Result<()> {
-        self.clear_name(here, name, FileKind::Dir, Keep::Nothing).map(|_| ())
+    pub(super) fn remove_tree(&mut self, here: &Dir, name: &OsStr, ino: u64) -> Result<()> {
+        self.clear(&join(&here.path, name.as_bytes()), Keep::Nothing)?;
+        self.remove_empty(here, name, ino)
     }
 
-    /// Removes a name, or as much of it as is not kept; whether something was.
-    fn clear_name(&mut self, here: &Dir, name: &OsStr, kind: FileKind, keep: Keep) -> Result<bool> {
-        let own = keep == Keep::Unpacked && self.unpacked.contains(&self.mark_of(here.ino, name));
-        if kind != FileKind::Dir {
-            if !own {
-                rustix::fs::unlinkat(here, name, AtFlags::empty())
-                    .map_err(here.err("unlink", name))?;
-            }
-            return Ok(own);
-        }
-        let dir = Dir::open(here, name)?;
-        if self.clear(&dir, keep)? || own {
-            return Ok(true);
-        }
+    fn remove_empty(&mut self, here: &Dir, name: &OsStr, ino: u64) -> Result<()> {
         rustix::fs::unlinkat(here, name, AtFlags::REMOVEDIR).map_err(here.err("rmdir", name))?;
-        // The number may be given to another directory.
-        self.ends.remove(&dir.ino);
-        self.implicit.remove(&dir.ino);
+        self.forget_inode(ino);
+        Ok(())
+    }
+
+    /// Forgets what was noted of a directory that is gone: its number may be given to another.
+    fn forget_inode(&mut self, ino: u64) {
+        self.ends.remove(&ino);
+        self.implicit.remove(&ino);
+    }
+
+    /// Removes what is in a directory and not kept; whether something was kept.
+    ///
+    /// Not by recursion: containers can make trees deeper than any stack and any limit of open
+    /// files.
+    fn clear(&mut self, path: &[u8], keep: Keep) -> Result<bool> {
+        let mut way = Descent::new(self.target, as_path(path))?;
+        let mut levels = vec![self.level(&mut way, false)?];
+        while let Some(level) = levels.last_mut() {
+            if let Some(name) = level.names.get(level.next) {
+                level.next += 1;
+                let looked = at::meta_at(way.dir()?, name);
+                let fail = |op, errno| Error::sys(op, way.path().join(name), errno);
+                let Some(meta) = looked.map_err(|errno| fail("statx", errno))? else { continue };
+                let own = match keep {
+                    Keep::Nothing => false,
+                    Keep::Unpacked => self.unpacked.contains(&self.mark_of(level.ino, name)),
+                    Keep::Content(space) => {
+                        let hides = space.is_whiteout(way.dir()?, name, &meta);
+                        !hides.map_err(|errno| Error::sys("getxattr", way.path(), errno))?
+                    }
+                };
+                if meta.is_dir() {
+                    way.enter(name)?;
+                    levels.push(self.level(&mut way, own)?);
+                } else if own {
+                    level.kept = true;
+                } else {
+                    rustix::fs::unlinkat(way.dir()?, name, AtFlags::empty())
+                        .map_err(|errno| Error::sys("unlink", way.path().join(name), errno))?;
+                }
+                continue;
+            }
+            let (ino, kept) = (level.ino, level.kept);
+            levels.pop();
+            let Some(above) = levels.last_mut() else { return Ok(kept) };
+            if kept {
+                above.kept = true;
+                way.leave();
+                continue;
+            }
+            let gone = way.path().to_owned();
+            way.leave();
+            let name = gone.file_name().unwrap_or_default();
+            rustix::fs::unlinkat(way.dir()?, name, AtFlags::REMOVEDIR)
+                .map_err(|errno| Error::sys("rmdir", &gone, errno))?;
+            self.forget_inode(ino);
+        }
         Ok(false)
     }
 
-    /// Removes what is in a directory and not kept; whether something was.
-    fn clear(&mut self, dir: &Dir, keep: Keep) -> Result<bool> {
-        let this = OsStr::new("");
-        if keep == Keep::Unpacked {
-            let meta = at::meta_of(dir).map_err(dir.err("statx", this))?;
-            self.ends.entry(dir.ino).or_insert_with(|| DirEnd::time(&dir.path, meta.mtime));
-        }
-        let mut kept = false;
-        let names = Listing::read(dir).map_err(dir.err("read directory", this))?;
-        for name in names.iter() {
-            let Some(meta) = at::meta_at(dir, name).map_err(dir.err("statx", name))? else {
-                continue;
-            };
-            kept |= self.clear_name(dir, name, meta.kind, keep)?;
-        }
-        Ok(kept)
+    /// Lists the directory that a way has come to.
+    fn level(&mut self, way: &mut Descent<'_>, kept: bool) -> Result<Level> {
+        let path = way.path().to_owned();
+        let fail = |op| {
+            let path = &path;
+            move |errno| Error::sys(op, path, errno)
+        };
+        let dir = way.dir()?;
+        let meta = at::meta_of(dir).map_err(fail("statx"))?;
+        let names = Listing::read(dir).map_err(fail("read directory"))?;
+        let end = || DirEnd::time(path.as_os_str().as_bytes(), meta.mtime);
+        self.ends.entry(meta.ino).or_insert_with(end);
+        Ok(Level { names, next: 0, ino: meta.ino, kept })
     }
 }
 
-/// Removes all whiteouts below a directory.
-fn purge_whiteouts(dir: &Dir) -> Result<()> {
-    let names = Listing::read(dir).map_err(dir.err("read directory", OsStr::new("")))?;
-    for name in names.iter() {
-        match at::meta_at(dir, name).map_err(dir.err("statx", name))? {
-            Some(meta) if meta.is_whiteout_device() => {
-                match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(errno) => return Err(dir.error("unlink", name, errno)),
-                }
-            }
-            Some(meta) if meta.is_dir() => purge_whiteouts(&Dir::open(dir, name)?)?,
-            _ => {}
-        }
-    }
-    Ok(())
+/// A directory that is being cleared.
+struct Level {
+    names: Listing,
+    next: usize,
+    ino: u64,
+    /// Something in it stays, or it stays itself.
+    kept: bool,
 }
 
 /// Names the whole path in an error that knows a last component only.

@@ -40,12 +40,6 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Opens a directory below one that is held.
-    pub(super) fn open(here: &Self, name: &OsStr) -> Result<Self> {
-        let fd = at::open_dir_at(here, name).map_err(here.err("open directory", name))?;
-        Self::adopt(fd, join(&here.path, name.as_bytes())).map(|(dir, _)| dir)
-    }
-
     /// Takes a directory that was just opened, and what it is.
     pub(super) fn adopt(fd: OwnedFd, path: Box<[u8]>) -> Result<(Self, Meta)> {
         let meta = at::meta_of(&fd).map_err(|errno| Error::sys("statx", as_path(&path), errno))?;
@@ -261,16 +255,21 @@ impl Applier<'_> {
 
     /// Whether a directory above a path is opaque.
     pub(super) fn is_hidden(&self, path: &[u8]) -> bool {
-        self.opaque
-            .iter()
-            .any(|opaque| path.strip_prefix(&opaque[..]).is_some_and(|rest| rest.starts_with(b"/")))
+        let mut above = path;
+        while !self.opaque.is_empty() && !above.is_empty() {
+            above = split(above).0;
+            if self.opaque.contains(above) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Makes a directory opaque, where there are lower layers to hide.
     pub(super) fn make_opaque(&mut self, dir: &Dir) -> Result<()> {
         if let WhiteoutFormat::Overlay(space) = self.options.whiteouts {
             whiteout::set_opaque(dir, as_path(&dir.path), space)?;
-            self.opaque.push(dir.path.clone());
+            self.opaque.insert(dir.path.clone());
         }
         Ok(())
     }
@@ -293,7 +292,7 @@ impl Applier<'_> {
         match meta.kind {
             FileKind::Dir => {
                 self.forget_dirs();
-                self.remove_tree(here, name)?;
+                self.remove_tree(here, name, meta.ino)?;
             }
             kind => {
                 if kind == FileKind::Symlink {

@@ -308,3 +308,101 @@ fn gnu_tar_and_python_unpack_what_is_packed() {
         assert_eq!(count, Ok(listing(&tar).len()), "{}", String::from_utf8_lossy(&run.stderr));
     }
 }
+
+/// Numbers from a seed, the same in every run.
+struct Seeded(u64);
+
+impl Seeded {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+/// Does something to a path of a few names, whatever is there.
+fn disturb(root: &Path, seeded: &mut Seeded) {
+    let names = ["a", "b", "c", "d e", "d.e"];
+    let mut path = root.to_owned();
+    for _ in 0..=seeded.below(3) {
+        path.push(names[seeded.below(names.len())]);
+    }
+    let parent = path.parent().unwrap().to_owned();
+    if !parent.is_dir() || parent.canonicalize().map_or(true, |real| real != parent) {
+        // A link, a file or nothing is on the way: make directories instead, where that can be.
+        let _ = std::fs::create_dir_all(&parent);
+        return;
+    }
+    let clear = || {
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir_all(&path);
+    };
+    match seeded.below(8) {
+        0 => clear(),
+        1 => {
+            clear();
+            std::fs::create_dir(&path).unwrap();
+        }
+        2 => {
+            clear();
+            symlink(names[seeded.below(names.len())], &path).unwrap();
+        }
+        3 => {
+            let other = root.join(names[seeded.below(names.len())]);
+            if other.symlink_metadata().is_ok_and(|meta| meta.is_file()) && other != path {
+                clear();
+                std::fs::hard_link(other, &path).unwrap();
+            }
+        }
+        4 => {
+            if path.symlink_metadata().is_ok_and(|meta| !meta.is_symlink()) {
+                let mode = [0o700, 0o755, 0o1777][seeded.below(3)];
+                std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            }
+        }
+        _ => {
+            clear();
+            std::fs::write(&path, "x".repeat(seeded.below(2000))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn random_changes_survive_packing_and_applying() {
+    let mut seeded = Seeded(0x9e37_79b9_7f4a_7c15);
+    let mut count = 0;
+    for round in 0..60 {
+        let trees = Trees::new();
+        let (old, new, copy) = (trees.root("old"), trees.root("new"), trees.root("copy"));
+        let base = trees.dir.path().canonicalize().unwrap();
+        for _ in 0..40 {
+            disturb(&base.join("old"), &mut seeded);
+        }
+        crate::copy::tree(&old, &new, crate::copy::Options::default()).unwrap();
+        crate::copy::tree(&old, &copy, crate::copy::Options::default()).unwrap();
+        for _ in 0..25 {
+            disturb(&base.join("new"), &mut seeded);
+        }
+        let changes = diff::trees(Some(&old), &new).unwrap();
+        count += changes.changes.len();
+        let tar = packed(&changes, &[trees.root("new"), trees.root("old")]);
+        apply(&copy, &tar[..], &ApplyOptions::new(WhiteoutFormat::Remove)).unwrap();
+        assert_same(&new, &copy, &format!("round {round}, by removing: {:?}", listing(&tar)));
+        let (space, lowers) = (XattrSpace::User, [trees.root("old")]);
+        for known in [true, false] {
+            let options = ApplyOptions::new(WhiteoutFormat::Overlay(space));
+            let options = if known { options.on(&lowers) } else { options };
+            let target = trees.root(if known { "upper" } else { "apart" });
+            let applied = apply(&target, &tar[..], &options).unwrap();
+            let dirs = &applied.implicit_dirs;
+            crate::apply::adopt_implicit(&target, dirs, &lowers, space).unwrap();
+            let again = diff::overlay(&target, &[&lowers[0]], space).unwrap();
+            let told = |changes: &Changeset| -> Vec<_> {
+                changes.changes.iter().map(|change| (change.path.clone(), change.kind)).collect()
+            };
+            assert_eq!(told(&again), told(&changes), "round {round}, lowers known: {known}");
+        }
+    }
+    assert!(count > 600, "the rounds change something: {count}");
+}

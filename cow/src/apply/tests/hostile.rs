@@ -158,3 +158,25 @@ fn reseal(tar: &mut [u8], start: usize) {
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
+
+/// A container can make a tree deeper than a path is long; a later layer must still get rid of it.
+#[test]
+fn a_tree_of_any_depth_is_removed() {
+    for tar in [Tar::new().file(".wh.deep", ""), Tar::new().file("deep", "a file in its place")] {
+        let ground = Ground::new(WhiteoutFormat::Remove);
+        let mut at = rustix::fs::openat(
+            rustix::fs::CWD,
+            ground.root(),
+            OFlags::RDONLY | OFlags::DIRECTORY,
+            Mode::empty(),
+        )
+        .unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&at, "deep", Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, "deep", OFlags::RDONLY, Mode::empty()).unwrap();
+        }
+        ground.apply(&tar.bytes()).unwrap();
+        let left = ground.root().join("deep").symlink_metadata();
+        assert!(left.map_or(true, |meta| meta.is_file()), "the tree is gone");
+    }
+}
