@@ -74,6 +74,10 @@ fn bad_requests_are_told_in_json() {
         ),
         ("GET", "/v1/snapshots/usage", "", 400, "invalid_argument", "key"),
         ("GET", "/v1/containers?all=maybe", "", 400, "invalid_argument", "all"),
+        ("GET", "/v1/images/no/such:image", "", 404, "not_found", "no/such:image"),
+        ("GET", "/v1/containers/nobody", "", 404, "not_found", "nobody"),
+        ("DELETE", "/v1/containers/nobody", "", 404, "not_found", "nobody"),
+        ("GET", "/v1/snapshots/usage?key=a%20b%2Fc", "", 404, "not_found", "a b/c"),
     ] {
         let (found, answer) = ask(&socket, &request(method, path, body));
         let case = format!("{method} {path} {body}: {answer}");

@@ -114,7 +114,7 @@ pub struct ImageSummary {
 /// `GET /v1/images`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ImageList {
-    /// All images, newest first.
+    /// All images, those that came into the store last first.
     pub images: Vec<ImageSummary>,
 }
 
@@ -136,6 +136,12 @@ pub struct ImageLayer {
     pub chain_id: String,
     /// The digest of the layer's uncompressed tar.
     pub diff_id: String,
+    /// Bytes of file content in it.
+    pub size: u64,
+    /// The length of its uncompressed tar in bytes.
+    pub tar_size: u64,
+    /// The space that it takes by itself in the image's first driver.
+    pub usage: Usage,
 }
 
 /// The body of `POST /v1/images/tag`.
@@ -262,8 +268,8 @@ pub struct SnapshotInfo {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The space of one snapshot, its parents not counted.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// The space of one layer or snapshot, its parents not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Allocated bytes.
     pub bytes: u64,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 
-use anyhow::Context as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use layerd_api::{Client, ImageSummary, ImportEvent, ImportRequest};
 
@@ -15,11 +14,10 @@ pub(crate) fn import(
     client: &Client,
     request: &ImportRequest,
 ) -> anyhow::Result<Vec<ImageSummary>> {
-    let what = || format!("import {}", printable(&request.path));
     let mut view = View::new();
     let mut images = Vec::new();
-    for event in client.import(request).with_context(what)? {
-        match event.with_context(what)? {
+    for event in client.import(request)? {
+        match event? {
             ImportEvent::Image { id, layers, .. } => view.image(&id, layers),
             ImportEvent::Layer { index, diff_id, read, total, state } => {
                 view.layer(index, diff_id.as_deref(), read, total, &state);
@@ -29,11 +27,11 @@ pub(crate) fn import(
                 images.push(image);
             }
             ImportEvent::Error(error) => {
-                return Err(anyhow::Error::msg(printable(&error.message))).with_context(what);
+                return Err(anyhow::Error::msg(printable(&error.message)));
             }
         }
     }
-    anyhow::ensure!(!images.is_empty(), "{}: the daemon gave up without saying why", what());
+    anyhow::ensure!(!images.is_empty(), "the daemon gave up the import without saying why");
     Ok(images)
 }
 

@@ -70,7 +70,7 @@ impl Client {
         self.get("/v1/info", &[])
     }
 
-    /// All images, newest first: `GET /v1/images`.
+    /// All images, those that came into the store last first: `GET /v1/images`.
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
         Ok(self.get::<ImageList>("/v1/images", &[])?.images)
     }

@@ -1,5 +1,6 @@
 //! `layerctl images`: what the store holds.
 
+use std::cmp::Reverse;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -76,6 +77,7 @@ fn gather(context: &Context, filters: &Filters) -> anyhow::Result<Vec<ImageSumma
         .map(|pattern| Pattern::new(pattern))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut images = context.client.images()?;
+    images.sort_by_key(|image| Reverse(units::moment(image.created.as_deref())));
     let made = |key: &str| -> anyhow::Result<_> {
         let Some(reference) = filters.values(key).last() else { return Ok(None) };
         let image = context.client.image(reference).with_context(|| format!("filter {key}"))?;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -67,12 +68,13 @@ pub fn run(store: Arc<Store>, options: &Options) -> Result<()> {
         .build()
         .map_err(|e| Error::sys("start threads", "", e))?;
     let outcome = runtime.block_on(serve(store, options));
-    // A call of the store that is still running now has outlived the grace.
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    outcome
+    // Calls of the store whose clients have gone away may still run.
+    runtime.shutdown_timeout(outcome.as_ref().copied().unwrap_or_default());
+    outcome.map(drop)
 }
 
-async fn serve(store: Arc<Store>, options: &Options) -> Result<()> {
+/// Serves until the end, and says for how long calls of the store may still go on.
+async fn serve(store: Arc<Store>, options: &Options) -> Result<Duration> {
     let mut stop = Stop::new(options.private)?;
     let listener = Listener::bind(&options.socket)?;
     tracing::info!(socket = %options.socket.display(), "listening");
@@ -87,12 +89,17 @@ async fn serve(store: Arc<Store>, options: &Options) -> Result<()> {
         reason = stop.requested() => tracing::info!(reason, "ending"),
     }
     drop(listener);
+    let deadline = Instant::now() + GRACE;
     tokio::select! {
         () = graceful.shutdown() => {}
-        () = tokio::time::sleep(GRACE) => tracing::warn!("requests were cut off"),
-        reason = stop.requested() => tracing::warn!(reason, "requests were cut off"),
+        () = tokio::time::sleep_until(deadline) => tracing::warn!("requests were cut off"),
+        reason = stop.requested() => {
+            tracing::warn!(reason, "requests were cut off");
+            return Ok(Duration::ZERO);
+        }
     }
-    Ok(())
+    // A private daemon's one client is gone, and the next one waits for the store.
+    Ok(if options.private { Duration::ZERO } else { deadline - Instant::now() })
 }
 
 fn announce() -> io::Result<()> {

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use layerd_api::{
     ImageDetails, ImageLayer, ImageList, ImageSummary, PruneRequest, RemoveImageRequest, Removed,
-    TagRequest,
+    TagRequest, Usage,
 };
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::super::error::ApiResult;
 use super::super::extract::{Json, Name};
 use crate::catalogue::Image;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{self, PruneScope};
+use crate::store::{self, PruneScope, Store};
 
 pub(super) async fn list(State(app): State<App>) -> ApiResult<Json<ImageList>> {
     let images = app.store(|store| store.images()).await?;
@@ -25,8 +25,7 @@ pub(super) async fn inspect(
 ) -> ApiResult<Json<ImageDetails>> {
     let details = app.store(move |store| {
         let image = store.resolve(&reference)?;
-        let config = store.image_config(&image.id)?;
-        details(&image, &config)
+        details(store, &image)
     });
     Ok(Json(details.await?))
 }
@@ -74,17 +73,25 @@ pub(super) fn summary(image: &Image) -> ImageSummary {
     }
 }
 
-fn details(image: &Image, config: &[u8]) -> Result<ImageDetails> {
-    let config: Value = serde_json::from_slice(config).map_err(|error| {
-        let id = image.id.to_string();
-        Error::refused("read config of image", id, error.to_string(), ErrorKind::Corrupt)
-    })?;
-    let diff_ids = config["rootfs"]["diff_ids"].as_array().cloned().unwrap_or_default();
-    let layers = image.layers.iter().zip(diff_ids).map(|(chain_id, diff_id)| ImageLayer {
-        chain_id: chain_id.to_string(),
-        diff_id: diff_id.as_str().unwrap_or_default().to_owned(),
+fn details(store: &Store, image: &Image) -> Result<ImageDetails> {
+    let config: Value =
+        serde_json::from_slice(&store.image_config(&image.id)?).map_err(|error| {
+            let id = image.id.to_string();
+            Error::refused("read config of image", id, error.to_string(), ErrorKind::Corrupt)
+        })?;
+    let driver = image.drivers.first().map(String::as_str).unwrap_or_default();
+    let layers = image.layers.iter().map(|chain_id| {
+        let layer = store.image_layer(driver, chain_id)?;
+        Ok(ImageLayer {
+            chain_id: chain_id.to_string(),
+            diff_id: layer.diff_id.to_string(),
+            size: layer.content_size,
+            tar_size: layer.tar_size,
+            usage: Usage { bytes: layer.usage.bytes, inodes: layer.usage.inodes },
+        })
     });
-    Ok(ImageDetails { image: summary(image), layers: layers.collect(), config })
+    let layers = layers.collect::<Result<_>>()?;
+    Ok(ImageDetails { image: summary(image), config, layers })
 }
 
 fn removed(removed: store::Removed) -> Removed {
