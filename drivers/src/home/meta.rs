@@ -41,16 +41,10 @@ pub(crate) struct Meta {
     /// The catalogue's record.
     #[serde(default)]
     pub(crate) record: LayerRecord,
-    /// The limit of its size in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) size: Option<u64>,
     /// Directories that the layer's tar took for granted and that were made with default metadata,
     /// because the layer was applied without its parent: adopted from the parent at commit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) implicit: Vec<PathText>,
-    /// Whether the tar had whiteouts that the layer keeps in its own data.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) whiteouts: bool,
 }
 
 impl Meta {
@@ -64,9 +58,7 @@ impl Meta {
             created: Stamp::now(),
             usage: None,
             record: LayerRecord::default(),
-            size: None,
             implicit: Vec::new(),
-            whiteouts: false,
         }
     }
 
@@ -183,7 +175,6 @@ mod tests {
         meta.record.labels.insert("name".into(), "snapshot é \n".into());
         meta.implicit = vec![Path::new("usr/lib").into()];
         meta.implicit.push(PathText::from(Path::new(std::ffi::OsStr::from_bytes(b"\xff/x"))));
-        meta.whiteouts = true;
         let read = Meta::parse(&meta.to_bytes().unwrap(), &id("2")).unwrap();
         assert_eq!(read, meta);
         let paths: Vec<PathBuf> = read.implicit.iter().map(Into::into).collect();

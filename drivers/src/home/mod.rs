@@ -64,8 +64,8 @@ pub(crate) struct Home {
     layers: OwnedFd,
     tmp: OwnedFd,
     trash: OwnedFd,
-    /// Held for its lock, which ends with the file description.
-    _lock: OwnedFd,
+    /// Held for its drop.
+    _lock: Lock,
     format: Mutex<Format>,
     index: Index,
     serial: AtomicU64,
@@ -438,13 +438,24 @@ pub(crate) fn try_in(
     outcome.and(cleared)
 }
 
+/// The home's lock. It is given back explicitly: a child of this process that has not come to its
+/// exec yet shares the file description, and would hold the lock for a moment longer.
+#[derive(Debug)]
+struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Takes the home's lock without waiting.
-fn take_lock(call: HomeCall, root: &OwnedFd) -> Result<OwnedFd> {
+fn take_lock(call: HomeCall, root: &OwnedFd) -> Result<Lock> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::openat(root, "lock", flags, Mode::from_raw_mode(0o600))
         .map_err(|errno| call.sys("open", "lock", errno))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(Errno::WOULDBLOCK) => {
             Err(call.refused(ErrorKind::InUse, "another process has the home open"))
         }

@@ -4,20 +4,23 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 
+use cow::apply::ApplyOptions;
 use cow::change::Changeset;
 use cow::root::Root;
 use cow::walk::{Vanished, Walk};
-use cow::whiteout::XattrSpace;
+use cow::whiteout::{WhiteoutFormat, XattrSpace};
 use cow::xattr;
 
-use super::plan::Escape;
+use super::plan::{Escape, Plan};
 use super::{DIFF, Overlay2};
 use crate::call::Call;
 use crate::driver::{Access, Applied, State, Usage};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::home::Layer;
 use crate::home::commit::Sealing;
+use crate::home::meta::Meta;
 use crate::home::mounts::MERGED;
 use crate::id::LayerId;
 use crate::private;
@@ -43,8 +46,35 @@ impl Overlay2 {
         tar: &mut dyn Read,
     ) -> Result<Applied> {
         self.home.check_appliable(call, layer)?;
-        let _ = tar;
-        Err(call.refused(ErrorKind::Unsupported, "not yet"))
+        let meta = layer.meta();
+        let options = ApplyOptions {
+            writeback: true,
+            ..ApplyOptions::new(WhiteoutFormat::Overlay(self.marks()))
+        };
+        let below = self.below(call, layer)?;
+        let apply = || {
+            let target = self.diff_root(&layer.id)?;
+            if below.is_empty() {
+                // What is below comes at commit, or never.
+                return cow::apply::apply(&target, tar, &options);
+            }
+            // The parents as one tree, so that renamed directories and metadata-only copies in them
+            // are what they show.
+            let lowers = [self.shown(below.iter().map(|layer| &layer.id))?];
+            cow::apply::apply(&target, tar, &options.on(&lowers))
+        };
+        let applied = apply().map_err(|error| call.failed(error))?;
+        if meta.parent.is_none() && !applied.implicit_dirs.is_empty() {
+            let mut meta = Meta::clone(&meta);
+            let dirs = applied.implicit_dirs.iter().map(|path| path.as_path().into());
+            meta.implicit.extend(dirs);
+            self.home.update(call, layer, meta)?;
+        }
+        Ok(Applied {
+            tar_size: applied.tar_size,
+            content_size: applied.content_size,
+            entries: applied.entries,
+        })
     }
 
     /// Puts the data of a layer that is being committed in its final form, and measures it.
@@ -53,8 +83,13 @@ impl Overlay2 {
         let call = self.home.call("commit", id);
         let finish = || {
             let root = self.diff_root(id)?;
+            let implicit = &sealing.layer.meta().implicit;
             if sealing.lowers.is_empty() {
                 drop_marks(&root, self.marks())?;
+            } else if !implicit.is_empty() {
+                let dirs: Vec<PathBuf> = implicit.iter().map(Into::into).collect();
+                let lowers = [self.shown(sealing.lowers.iter().map(|layer| &layer.id))?];
+                cow::apply::adopt_implicit(&root, &dirs, &lowers, self.marks())?;
             }
             self.measure(id)
         };
@@ -122,9 +157,21 @@ impl Overlay2 {
     /// What a layer shows, mounted privately and read-only.
     fn merged(&self, call: Call<'_>, layer: &Layer) -> Result<Root> {
         let plan = self.plan(call, layer, Access::ReadOnly)?;
+        self.mounted(&plan, &layer.id).map_err(|error| call.failed(error))
+    }
+
+    /// What some layers show together, the uppermost first.
+    fn shown<'a>(&self, stack: impl Iterator<Item = &'a LayerId>) -> cow::Result<Root> {
+        let stack: Vec<_> = stack.cloned().collect();
+        let Some(top) = stack.first().cloned() else {
+            return Err(cow::Error::invalid("mount", "", "no layers"));
+        };
+        self.mounted(&Plan::read_only(stack), &top)
+    }
+
+    fn mounted(&self, plan: &Plan, top: &LayerId) -> cow::Result<Root> {
         let mount = plan.describe(&self.home, &self.features, Escape::Single);
-        let label = self.home.layer_path(&layer.id, MERGED);
-        private::root(&self.home, &mount, &label).map_err(|error| call.failed(error))
+        private::root(&self.home, &mount, &self.home.layer_path(top, MERGED))
     }
 
     /// Writes the difference as a tar.
@@ -136,8 +183,7 @@ impl Overlay2 {
         out: &mut dyn Write,
     ) -> Result<u64> {
         let (changes, roots) = self.difference(call, layer, base)?;
-        let _ = (changes, roots, out);
-        Err(call.refused(ErrorKind::Unsupported, "not yet"))
+        cow::pack::pack(&changes, &roots, out).map_err(|error| call.failed(error))
     }
 }
 

@@ -48,7 +48,12 @@ impl Plan {
         if state != State::View || lowers.is_empty() {
             lowers.insert(0, own);
         }
-        match <[LayerId; 1]>::try_from(lowers) {
+        Self::read_only(lowers)
+    }
+
+    /// Shows some layers together, the uppermost first.
+    pub(super) fn read_only(layers: Vec<LayerId>) -> Self {
+        match <[LayerId; 1]>::try_from(layers) {
             Ok([layer]) => Self::Bind { layer, writable: false },
             Err(lowers) => Self::Overlay { upper: None, lowers },
         }

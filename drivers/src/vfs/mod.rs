@@ -16,9 +16,11 @@ use std::io::{Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use cow::apply::ApplyOptions;
 use cow::change::Changeset;
 use cow::copy::Options;
 use cow::root::Root;
+use cow::whiteout::WhiteoutFormat;
 
 use crate::backing;
 use crate::call::{Call, HomeCall};
@@ -193,8 +195,14 @@ impl Driver for Vfs {
         let layer = self.home.layer(call)?;
         let _gate = layer.own(call)?;
         self.home.check_appliable(call, &layer)?;
-        let _ = tar;
-        Err(call.refused(ErrorKind::Unsupported, "not yet"))
+        let options = ApplyOptions { writeback: true, ..ApplyOptions::new(WhiteoutFormat::Remove) };
+        let applied = self.tree(id).and_then(|tree| cow::apply::apply(&tree, tar, &options));
+        let applied = applied.map_err(|error| call.failed(error))?;
+        Ok(Applied {
+            tar_size: applied.tar_size,
+            content_size: applied.content_size,
+            entries: applied.entries,
+        })
     }
 
     fn commit(&self, id: &LayerId, record: &LayerRecord) -> Result<LayerInfo> {
@@ -252,8 +260,7 @@ impl Driver for Vfs {
         let layer = self.home.layer(call)?;
         let _gate = layer.share(call)?;
         let (changes, root) = self.difference(call, &layer, base)?;
-        let _ = (changes, root, out);
-        Err(call.refused(ErrorKind::Unsupported, "not yet"))
+        cow::pack::pack(&changes, &[root], out).map_err(|error| call.failed(error))
     }
 
     fn usage(&self, id: &LayerId) -> Result<Usage> {
