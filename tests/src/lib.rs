@@ -6,5 +6,7 @@
 pub mod archive;
 pub mod daemon;
 pub mod host;
+pub mod ops;
 pub mod programs;
+pub mod root;
 pub mod tree;

@@ -1,0 +1,262 @@
+//! One driver on a home of its own, and the short words in which the cases are written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use drivers::{Access, CreateOptions, Driver, ErrorKind, LayerId, LayerRecord, State};
+use tests::host::provides;
+use tests::ops::{self, Op};
+use tests::root::TempRoot;
+use tests::tree::{self, Portrait};
+
+/// A driver with some options.
+#[derive(Clone, Copy, Debug)]
+pub struct Backend {
+    /// What failures call it.
+    pub label: &'static str,
+    pub driver: &'static str,
+    pub options: &'static [&'static str],
+    /// Whether a directory of a lower layer can be renamed.
+    pub renames_lower_dirs: bool,
+    /// Whether names of one lower file stay one file when it is changed.
+    pub keeps_lower_links: bool,
+    /// How many layers can be stacked.
+    pub depth: usize,
+    /// Whether its home is in memory: one manner of each driver's on the disk is enough.
+    pub in_memory: bool,
+}
+
+const OVERLAY2: Backend = Backend {
+    label: "overlay2",
+    driver: "overlay2",
+    options: &[],
+    renames_lower_dirs: true,
+    keeps_lower_links: false,
+    depth: 500,
+    in_memory: false,
+};
+
+const IN_MEMORY: Backend = Backend { in_memory: true, ..OVERLAY2 };
+
+/// The oracle.
+pub const VFS: Backend = Backend {
+    label: "vfs",
+    driver: "vfs",
+    options: &[],
+    renames_lower_dirs: true,
+    keeps_lower_links: true,
+    depth: usize::MAX,
+    in_memory: false,
+};
+
+/// Every driver, in each of its manners of work.
+pub const BACKENDS: [Backend; 6] = [
+    VFS,
+    OVERLAY2,
+    Backend {
+        label: "overlay2, no redirect_dir",
+        options: &["redirect_dir=off"],
+        renames_lower_dirs: false,
+        ..OVERLAY2
+    },
+    Backend { label: "overlay2, metacopy", options: &["metacopy=on"], ..OVERLAY2 },
+    Backend { label: "overlay2, index", options: &["overlay2.index=on"], ..OVERLAY2 },
+    Backend { label: "overlay2, volatile", options: &["mountopt=volatile"], ..OVERLAY2 },
+];
+
+/// Runs a case over every driver.
+pub fn each(case: &str, run: impl Fn(&mut Bench)) {
+    if provides(&[]) {
+        for backend in BACKENDS {
+            run(&mut Bench::new(backend, case));
+        }
+    }
+}
+
+pub fn id(text: &str) -> LayerId {
+    text.parse().unwrap_or_else(|error| panic!("id {text}: {error}"))
+}
+
+pub fn parent_record(parent: &str) -> LayerRecord {
+    LayerRecord { parent: Some(id(parent)), ..LayerRecord::default() }
+}
+
+/// The kind of a failure, for tables; none is success.
+pub fn kind<T>(result: Result<T, drivers::Error>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+/// A driver under test. What is mounted goes when it is dropped.
+pub struct Bench {
+    pub backend: Backend,
+    pub label: String,
+    driver: Option<Box<dyn Driver>>,
+    pub root: TempRoot,
+}
+
+impl Bench {
+    pub fn new(backend: Backend, case: &str) -> Self {
+        let root = match backend.in_memory {
+            true => TempRoot::in_memory("conformance"),
+            false => TempRoot::new("conformance"),
+        };
+        let label = format!("{}: {case}", backend.label);
+        let mut bench = Self { backend, label, driver: None, root };
+        bench.open();
+        bench
+    }
+
+    fn open(&mut self) {
+        let opened = drivers::open(self.backend.driver, &self.home(), self.backend.options);
+        self.driver = Some(opened.unwrap_or_else(|error| panic!("{}: open: {error}", self.label)));
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.root.join("home")
+    }
+
+    pub fn driver(&self) -> &dyn Driver {
+        self.driver.as_deref().unwrap_or_else(|| panic!("{}: not open", self.label))
+    }
+
+    /// As a restart of the daemon: mounts stay.
+    pub fn reopen(&mut self) {
+        self.reopen_after(|_| ());
+    }
+
+    /// The same, with something done to the home in between.
+    pub fn reopen_after(&mut self, damage: impl FnOnce(&Path)) {
+        self.driver = None;
+        damage(&self.home());
+        self.open();
+    }
+
+    /// A result that must be good.
+    pub fn ok<T>(&self, what: &str, result: Result<T, drivers::Error>) -> T {
+        result.unwrap_or_else(|error| panic!("{}: {what}: {error}", self.label))
+    }
+
+    pub fn create(&self, name: &str, parent: Option<&str>) {
+        let parent = parent.map(id);
+        let result = self.driver().create(&id(name), parent.as_ref(), &CreateOptions::active());
+        self.ok(&format!("create {name}"), result);
+    }
+
+    pub fn view(&self, name: &str, parent: Option<&str>) {
+        let parent = parent.map(id);
+        let result = self.driver().create(&id(name), parent.as_ref(), &CreateOptions::view());
+        self.ok(&format!("view {name}"), result);
+    }
+
+    pub fn mount(&self, name: &str) -> PathBuf {
+        self.ok(&format!("mount {name}"), self.driver().mount(&id(name), Access::Default))
+    }
+
+    pub fn unmount(&self, name: &str) {
+        self.ok(&format!("unmount {name}"), self.driver().unmount(&id(name)));
+    }
+
+    pub fn commit(&self, name: &str) {
+        let result = self.driver().commit(&id(name), &LayerRecord::default());
+        self.ok(&format!("commit {name}"), result);
+    }
+
+    pub fn remove(&self, name: &str) {
+        self.ok(&format!("remove {name}"), self.driver().remove(&id(name)));
+    }
+
+    pub fn state(&self, name: &str) -> State {
+        self.ok(&format!("info {name}"), self.driver().info(&id(name))).state
+    }
+
+    /// Does some steps in a mounted layer.
+    pub fn work(&self, name: &str, steps: &[Op<'_>]) {
+        ops::apply(&self.mount(name), steps);
+        self.unmount(name);
+    }
+
+    /// Makes an active layer with some steps done in it.
+    pub fn active(&self, name: &str, parent: Option<&str>, steps: &[Op<'_>]) {
+        self.create(name, parent);
+        self.work(name, steps);
+    }
+
+    /// Makes a committed layer with some steps done in it.
+    pub fn layer(&self, name: &str, parent: Option<&str>, steps: &[Op<'_>]) {
+        self.active(name, parent, steps);
+        self.commit(name);
+    }
+
+    /// What a layer shows, read through a read-only mount.
+    pub fn portrait(&self, name: &str) -> Portrait {
+        let result = self.driver().mount(&id(name), Access::ReadOnly);
+        let path = self.ok(&format!("mount {name}"), result);
+        let portrait = tree::portrait(&path)
+            .unwrap_or_else(|error| panic!("{}: look at {name}: {error}", self.label));
+        self.unmount(name);
+        timeless(portrait)
+    }
+
+    /// The names and kinds of a layer's changes.
+    pub fn changes(&self, name: &str, base: Option<&str>) -> Vec<String> {
+        let base = base.map(id);
+        let result = self.driver().changes(&id(name), base.as_ref());
+        let changeset = self.ok(&format!("changes of {name}"), result);
+        let line =
+            |change: &cow::change::Change| format!("{:?} /{}", change.kind, change.path.display());
+        changeset.changes.iter().map(line).collect()
+    }
+
+    /// A layer's difference as a tar.
+    pub fn diff(&self, name: &str, base: Option<&str>) -> Vec<u8> {
+        let mut tar = Vec::new();
+        let base = base.map(id);
+        let result = self.driver().diff(&id(name), base.as_ref(), &mut tar);
+        let length = self.ok(&format!("diff of {name}"), result);
+        assert_eq!(length, tar.len() as u64, "{}: length of the tar of {name}", self.label);
+        tar
+    }
+
+    pub fn apply(&self, name: &str, mut tar: &[u8]) -> drivers::Applied {
+        self.ok(&format!("apply to {name}"), self.driver().apply(&id(name), &mut tar))
+    }
+
+    /// What is wrong with the home: paths and whether it can be repaired.
+    pub fn check(&self) -> BTreeMap<PathBuf, bool> {
+        let findings = self.ok("check", self.driver().check());
+        findings.into_iter().map(|found| (found.path, found.repairable)).collect()
+    }
+
+    /// Sees that two pictures are the same.
+    pub fn same(&self, what: &str, got: &Portrait, expected: &Portrait) {
+        let differences = tree::differences(got, expected);
+        let list = differences.join("\n");
+        assert!(
+            differences.is_empty(),
+            "{}: {what} (left: this, right: expected):\n{list}",
+            self.label
+        );
+    }
+}
+
+/// Takes out the times that the case itself did not set: those of the last day.
+pub fn timeless(portrait: Portrait) -> Portrait {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    portrait
+        .into_iter()
+        .map(|(path, line)| {
+            let words: Vec<_> = line
+                .split(' ')
+                .map(|word| {
+                    let secs = word.strip_prefix("mtime=").and_then(|time| time.split('.').next());
+                    match secs.and_then(|secs| secs.parse::<u64>().ok()) {
+                        Some(secs) if secs > now - 86_400 => "mtime=now",
+                        _ => word,
+                    }
+                })
+                .collect();
+            (path, words.join(" "))
+        })
+        .collect()
+}
