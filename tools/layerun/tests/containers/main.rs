@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod confinement;
+mod daemon;
 mod harness;
 mod leftovers;
 mod limits;
