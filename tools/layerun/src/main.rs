@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use layerd_api::client::Client;
+use layerd_api::client::{Client, ClientError};
 use layerd_api::types::{Container, StateRequest};
 use layerun::error::{Error, Result};
 use layerun::run::{self, Prepared};
@@ -113,11 +113,13 @@ impl Daemon {
 
     fn exited(&self, id: &str, code: i32, remove: bool) {
         self.report(id, &StateRequest { state: "exited".into(), pid: None, exit_code: Some(code) });
-        if remove
-            && self.listens
-            && let Err(error) = self.client.remove_container(id, true)
-        {
-            say(&format!("remove container {id}: {error}"));
+        if remove && self.listens {
+            match patient(|| self.client.remove_container(id, true)) {
+                Err(error) if !error.is_not_found() => {
+                    say(&format!("remove container {id}: {error}"));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -125,9 +127,18 @@ impl Daemon {
         if !self.listens {
             return;
         }
-        if let Err(error) = self.client.set_container_state(id, state) {
+        if let Err(error) = patient(|| self.client.set_container_state(id, state)) {
             say(&format!("report that container {id} is {}: {error}", state.state));
         }
+    }
+}
+
+/// Asks again when a connection broke: one that was kept open while the container ran may have been
+/// closed at the other end just now. All that is asked here may be asked twice.
+fn patient<T>(ask: impl Fn() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    match ask() {
+        Err(ClientError::Transport { .. }) => ask(),
+        answer => answer,
     }
 }
 
