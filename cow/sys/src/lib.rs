@@ -5,6 +5,8 @@
 //! [`mount`] is the one module that is safe through and through: it is here because drivers and
 //! the runtime share it and neither may know the other.
 
+pub mod fuse;
+pub mod handle;
 pub mod map;
 pub mod mount;
 pub mod mount_attr;

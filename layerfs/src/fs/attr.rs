@@ -1,0 +1,190 @@
+//! Attributes, links' texts and the size of the file system.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::Fs;
+use crate::node::Node;
+use crate::union::{Name, Place};
+use crate::wire::{Args, Header, Out, SetAttr};
+
+/// Where the attributes of an upper file are changed: a name in a directory, or a file without one.
+pub(super) enum Target {
+    /// A name below a directory; for a directory itself the name is empty.
+    Named(Arc<OwnedFd>, Name),
+    /// The file itself.
+    Orphan(Arc<OwnedFd>),
+}
+
+impl Target {
+    fn at(&self) -> (&OwnedFd, &OsStr) {
+        match self {
+            Self::Named(fd, name) => (fd, name),
+            Self::Orphan(fd) => (fd, OsStr::new("")),
+        }
+    }
+}
+
+impl Fs {
+    pub(super) fn op_getattr(&self, header: &Header, out: &mut Out) -> Result<(), Errno> {
+        let asked = self.table.get(header.node)?;
+        let node = asked.live();
+        let ttl = if node.id == asked.id { self.options.timeout } else { Duration::ZERO };
+        let attr = self.attr(&node, &self.stat(&node)?);
+        out.attr_out(&attr, ttl);
+        Ok(())
+    }
+
+    pub(super) fn op_readlink(&self, header: &Header, out: &mut Out) -> Result<(), Errno> {
+        let node = self.table.get(header.node)?.live();
+        let (fd, name) = self.place(&node)?;
+        let target = rustix::fs::readlinkat(&*fd, &*name, Vec::new())?;
+        out.bytes(target.to_bytes());
+        Ok(())
+    }
+
+    /// The directory fd and the name of a file; for a directory its own fd and no name.
+    pub(super) fn place(&self, node: &Node) -> Result<(Arc<OwnedFd>, Name), Errno> {
+        let state = node.state();
+        if let Some(orphan) = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref()) {
+            return Ok((Arc::clone(orphan), Name::from(OsStr::new(""))));
+        }
+        match &state.place {
+            Place::Dir(stack) => {
+                let top = stack.first().ok_or(Errno::IO)?;
+                Ok((self.union.fds.get(top)?, Name::from(OsStr::new(""))))
+            }
+            Place::File { dir, name, .. } => Ok((self.union.fds.get(dir)?, name.clone())),
+        }
+    }
+
+    /// Where a node's attributes are changed; it has been copied up.
+    pub(super) fn target(&self, node: &Node) -> Result<Target, Errno> {
+        let orphan = node.state().extra.as_ref().and_then(|extra| extra.orphan.clone());
+        if let Some(orphan) = orphan {
+            return Ok(Target::Orphan(orphan));
+        }
+        let (fd, name) = self.place(node)?;
+        Ok(Target::Named(fd, name))
+    }
+
+    pub(super) fn op_setattr(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        self.writable()?;
+        let set = SetAttr::parse(&mut args)?;
+        let asked = self.table.get(header.node)?;
+        let size = set.has(SetAttr::SIZE).then_some(set.size);
+        self.copy_up(&asked.live(), size)?;
+        let node = asked.live();
+        if let Some(size) = size {
+            let file = self.writable_file(&node)?;
+            rustix::fs::ftruncate(&file, size)?;
+            if set.has(SetAttr::KILL_SUIDGID) {
+                self.kill_set_ids(&node)?;
+            }
+        }
+        let target = self.target(&node)?;
+        if set.has(SetAttr::UID | SetAttr::GID) {
+            self.chown(&target, &set)?;
+        }
+        if set.has(SetAttr::MODE) && node.kind != FileType::Symlink {
+            chmod(&target, set.mode & 0o7777)?;
+        }
+        if set.has(SetAttr::ATIME | SetAttr::MTIME) {
+            touch(&target, &set)?;
+        }
+        let ttl = if node.id == asked.id { self.options.timeout } else { Duration::ZERO };
+        let attr = self.attr(&node, &self.stat(&node)?);
+        out.attr_out(&attr, ttl);
+        Ok(())
+    }
+
+    fn chown(&self, target: &Target, set: &SetAttr) -> Result<(), Errno> {
+        let (uid, gid) = self.options.ids.keep(set.uid, set.gid);
+        let uid = set.has(SetAttr::UID).then(|| Uid::from_raw(uid));
+        let gid = set.has(SetAttr::GID).then(|| Gid::from_raw(gid));
+        let (fd, name) = target.at();
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+        rustix::fs::chownat(fd, name, uid, gid, flags)
+    }
+
+    /// Drops the set-id bits, as a write by somebody without CAP_FSETID does.
+    pub(super) fn kill_set_ids(&self, node: &Node) -> Result<(), Errno> {
+        let mode = u32::from(self.stat(node)?.stx_mode) & 0o7777;
+        let mut kept = mode & !0o4000;
+        // Without group execution the bit once meant mandatory locking.
+        if mode & 0o010 != 0 {
+            kept &= !0o2000;
+        }
+        if kept != mode {
+            chmod(&self.target(node)?, kept)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn op_statfs(&self, out: &mut Out) -> Result<(), Errno> {
+        let layer = self.union.layers.first().ok_or(Errno::IO)?;
+        let stat = rustix::fs::fstatvfs(&*self.union.fds.get(&layer.root)?)?;
+        for value in [stat.f_blocks, stat.f_bfree, stat.f_bavail, stat.f_files, stat.f_ffree] {
+            out.u64(value);
+        }
+        for value in [stat.f_bsize, stat.f_namemax, stat.f_frsize] {
+            out.u32(u32::try_from(value).unwrap_or(u32::MAX));
+        }
+        out.bytes(&[0; 4 + 24]);
+        Ok(())
+    }
+}
+
+/// Changes a mode: of a name, or of a file that may be open without any right but to be named.
+pub(super) fn chmod(target: &Target, mode: u32) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(mode);
+    match target.at() {
+        (fd, name) if !name.is_empty() => rustix::fs::chmodat(fd, name, mode, AtFlags::empty()),
+        (fd, _) => match rustix::fs::fchmod(fd, mode) {
+            Err(Errno::BADF) => rustix::fs::chmod(magic(fd), mode),
+            answer => answer,
+        },
+    }
+}
+
+/// The path by which an fd's own file can be opened again.
+pub(super) fn magic(fd: &OwnedFd) -> String {
+    use std::os::fd::AsRawFd as _;
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn touch(target: &Target, set: &SetAttr) -> Result<(), Errno> {
+    let time = |wanted: u32, now: u32, (secs, nanos): (i64, u32)| {
+        let tv_nsec = match (set.has(wanted), set.has(now)) {
+            (false, _) => rustix::fs::UTIME_OMIT,
+            (true, true) => rustix::fs::UTIME_NOW,
+            (true, false) => nanos.into(),
+        };
+        Timespec { tv_sec: secs, tv_nsec }
+    };
+    let times = Timestamps {
+        last_access: time(SetAttr::ATIME, SetAttr::ATIME_NOW, set.atime),
+        last_modification: time(SetAttr::MTIME, SetAttr::MTIME_NOW, set.mtime),
+    };
+    match target.at() {
+        (fd, name) if !name.is_empty() => {
+            rustix::fs::utimensat(fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        }
+        (fd, _) => match rustix::fs::futimens(fd, &times) {
+            Err(Errno::BADF) => {
+                rustix::fs::utimensat(rustix::fs::CWD, magic(fd), &times, AtFlags::empty())
+            }
+            answer => answer,
+        },
+    }
+}

@@ -1,0 +1,338 @@
+//! Making new files in the upper layer.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::io::Errno;
+
+use super::Fs;
+use crate::node::{File, Node};
+use crate::union::{Found, Name, Place, RealDir};
+use crate::wire::{Args, EntryOut, Header, Out};
+
+/// What is made.
+enum Make<'a> {
+    File,
+    Dir,
+    Node(FileType, u64),
+    Symlink(&'a OsStr),
+}
+
+/// What is made, where, and as whom.
+struct New<'a> {
+    make: Make<'a>,
+    name: &'a OsStr,
+    mode: u32,
+    umask: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl New<'_> {
+    fn at(&self, dir: &OwnedFd, name: &OsStr, mode: u32) -> Result<Option<OwnedFd>, Errno> {
+        let mode = Mode::from_raw_mode(mode & 0o7777);
+        match &self.make {
+            Make::File => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+                let flags = flags | OFlags::NOFOLLOW;
+                rustix::fs::openat(dir, name, flags, mode).map(Some)
+            }
+            Make::Dir => rustix::fs::mkdirat(dir, name, mode).map(|()| None),
+            Make::Node(kind, device) => {
+                rustix::fs::mknodat(dir, name, *kind, mode, *device).map(|()| None)
+            }
+            Make::Symlink(target) => rustix::fs::symlinkat(*target, dir, name).map(|()| None),
+        }
+    }
+
+    fn is_dir(&self) -> bool {
+        matches!(self.make, Make::Dir)
+    }
+}
+
+impl Fs {
+    pub(super) fn op_mkdir(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        let (mode, umask) = (args.u32()?, args.u32()?);
+        let name = args.name()?;
+        let new = self.new_file(header, Make::Dir, name, mode, umask);
+        let (entry, ..) = self.make(header, &new)?;
+        out.entry(&entry);
+        Ok(())
+    }
+
+    pub(super) fn op_mknod(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        let (mode, device, umask) = (args.u32()?, args.u32()?, args.u32()?);
+        args.u32()?;
+        let name = args.name()?;
+        let kind = FileType::from_raw_mode(mode);
+        let device = rustix::fs::makedev(
+            (device >> 8) & 0xfff,
+            (device & 0xff) | ((device >> 12) & 0xf_ff00),
+        );
+        if kind == FileType::CharacterDevice && device == 0 {
+            // It would be a whiteout.
+            return Err(Errno::PERM);
+        }
+        let make =
+            if kind == FileType::RegularFile { Make::File } else { Make::Node(kind, device) };
+        let new = self.new_file(header, make, name, mode, umask);
+        let (entry, ..) = self.make(header, &new)?;
+        out.entry(&entry);
+        Ok(())
+    }
+
+    pub(super) fn op_symlink(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        let name = args.name()?;
+        let target = args.string()?;
+        let new = self.new_file(header, Make::Symlink(target), name, 0o777, 0);
+        let (entry, ..) = self.make(header, &new)?;
+        out.entry(&entry);
+        Ok(())
+    }
+
+    pub(super) fn op_create(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        let _flags = args.u32()?;
+        let (mode, umask) = (args.u32()?, args.u32()?);
+        args.u32()?;
+        let name = args.name()?;
+        let new = self.new_file(header, Make::File, name, mode, umask);
+        let (entry, node, file) = self.make(header, &new)?;
+        let (flags, backing) = self.open_new(&node, file)?;
+        out.entry(&entry);
+        out.open(0, flags, backing);
+        Ok(())
+    }
+
+    /// Opens a file that was just made, through the fd that made it.
+    fn open_new(&self, node: &Arc<Node>, file: Option<OwnedFd>) -> Result<(u32, u32), Errno> {
+        if let Some(fd) = file {
+            let mut state = node.state();
+            let fd = Arc::new(fd);
+            if state.extra().file.replace(File { fd, writable: true }).is_none() {
+                self.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let opened = self.opened(node, true);
+        let mut state = node.state();
+        let extra = state.extra();
+        let full = self.files.load(std::sync::atomic::Ordering::Relaxed) > self.file_limit;
+        // The kernel needs no fd of ours for a file that was handed to it.
+        if (extra.backing.is_some() || full)
+            && extra.orphan.is_none()
+            && extra.file.take().is_some()
+        {
+            self.file_closed();
+        }
+        opened
+    }
+
+    pub(super) fn op_tmpfile(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        let _flags = args.u32()?;
+        let (mode, umask) = (args.u32()?, args.u32()?);
+        let parent = self.table.get(header.node)?;
+        let upper = self.upper_dir(&parent)?;
+        let dir = self.union.fds.get(&upper)?;
+        let new = self.new_file(header, Make::File, OsStr::new(""), mode, umask);
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(self.masked(&new, &dir) & 0o7777);
+        let file = rustix::fs::openat(&*dir, ".", flags, mode)?;
+        self.own(&new, &dir, &file, OsStr::new(""))?;
+        let stat = crate::union::stat(&file, OsStr::new(""))?;
+        let real = self.union.id(&upper, &stat);
+        let fd = Arc::new(file);
+        let mut state = crate::node::State {
+            parent: None,
+            name: Name::from(OsStr::new("")),
+            place: Place::File { dir: upper, name: Name::from(OsStr::new("")), data: None },
+            real,
+            extra: None,
+        };
+        state.extra().orphan = Some(Arc::clone(&fd));
+        state.extra().file = Some(File { fd, writable: true });
+        self.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let node = self.table.insert_unnamed(self.union.shown(real), FileType::RegularFile, state);
+        let (flags, backing) = self.opened(&node, true)?;
+        out.entry(&self.entry_of(&node)?);
+        out.open(0, flags, backing);
+        Ok(())
+    }
+
+    fn new_file<'a>(
+        &self,
+        header: &Header,
+        make: Make<'a>,
+        name: &'a OsStr,
+        mode: u32,
+        umask: u32,
+    ) -> New<'a> {
+        let (uid, gid) = self.options.ids.keep(header.uid, header.gid);
+        New { make, name, mode, umask, uid, gid }
+    }
+
+    /// The mode without what the umask forbids, unless the directory has a default ACL, which the
+    /// upper's file system then applies in the umask's place.
+    fn masked(&self, new: &New<'_>, dir: &OwnedFd) -> u32 {
+        let default = OsStr::new("system.posix_acl_default");
+        if new.mode & new.umask == 0
+            || self.options.acl && cow_sys::xattr::get(dir, OsStr::new(""), default).is_ok()
+        {
+            return new.mode;
+        }
+        new.mode & !new.umask
+    }
+
+    /// Makes a file in the upper layer, over a whiteout if there is one.
+    fn make(
+        &self,
+        header: &Header,
+        new: &New<'_>,
+    ) -> Result<(EntryOut, Arc<Node>, Option<OwnedFd>), Errno> {
+        let parent = self.table.get(header.node)?;
+        if new.name.as_bytes().starts_with(crate::union::WHITEOUT_FILE) {
+            return Err(Errno::INVAL);
+        }
+        let upper = self.upper_dir(&parent)?;
+        let dir = self.union.fds.get(&upper)?;
+        let mode = self.masked(new, &dir);
+        let file = match new.at(&dir, new.name, mode) {
+            Ok(file) => {
+                self.finish_new(new, &parent, &dir)?;
+                file
+            }
+            Err(Errno::EXIST) => self.make_over_whiteout(new, &upper, &dir, mode)?,
+            Err(error) => return Err(error),
+        };
+        let stat = crate::union::stat(&dir, new.name)?;
+        let id = self.union.id(&upper, &stat);
+        let place = match new.is_dir() {
+            true => Place::Dir([RealDir::child(&upper, new.name)].into()),
+            false => Place::File { dir: upper, name: Name::from(new.name), data: None },
+        };
+        let found = Found { id, ino: self.union.shown(id), stat, place };
+        let (node, entry) = self.entry(&found, &parent, new.name);
+        Ok((entry, node, file))
+    }
+
+    /// Gives a file that was made in place its owner, and hides what lower layers have there.
+    fn finish_new(&self, new: &New<'_>, parent: &Arc<Node>, dir: &OwnedFd) -> Result<(), Errno> {
+        let finished = self.own(new, dir, dir, new.name).and_then(|()| {
+            let stack = self.stack(parent)?;
+            if new.is_dir() && stack.len() > 1 && self.union.lower_has(&stack[1..], new.name)? {
+                self.union.set_opaque(dir, new.name)?;
+            }
+            Ok(())
+        });
+        if finished.is_err() {
+            let flags = if new.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            let _ = rustix::fs::unlinkat(dir, new.name, flags);
+        } else {
+            self.union.drop_whiteout_file(dir, new.name);
+        }
+        finished
+    }
+
+    /// Chowns what was made to the caller; the group is that of a set-gid directory.
+    fn own(
+        &self,
+        new: &New<'_>,
+        parent: &OwnedFd,
+        dir: &OwnedFd,
+        name: &OsStr,
+    ) -> Result<(), Errno> {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        if (new.uid, new.gid) == (uid.as_raw(), gid.as_raw()) {
+            return Ok(());
+        }
+        let above = crate::union::stat(parent, OsStr::new(""))?;
+        let inherits = above.stx_mode & 0o2000 != 0;
+        let group = (!inherits).then(|| Gid::from_raw(new.gid));
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+        rustix::fs::chownat(dir, name, Some(Uid::from_raw(new.uid)), group, flags)?;
+        // A change of owner drops set-id bits.
+        if new.mode & 0o6000 != 0 && !new.is_dir() && !matches!(new.make, Make::Symlink(_)) {
+            let mode = crate::union::stat(dir, name)?.stx_mode;
+            let mode = u32::from(mode) & 0o1777 | new.mode & 0o6000;
+            rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Makes a file aside and renames it over the whiteout that has its name.
+    fn make_over_whiteout(
+        &self,
+        new: &New<'_>,
+        upper: &Arc<RealDir>,
+        dir: &Arc<OwnedFd>,
+        mode: u32,
+    ) -> Result<Option<OwnedFd>, Errno> {
+        let work = self.union.work.as_ref().ok_or(Errno::ROFS)?;
+        if !self.union.is_hidden(upper, dir, new.name)? {
+            return Err(Errno::EXIST);
+        }
+        let aside = work.name();
+        let nest = self.nest(dir, &aside)?;
+        let made = new.at(&nest, new.name, mode).and_then(|file| {
+            self.own(new, dir, &nest, new.name)?;
+            if new.is_dir() {
+                self.union.set_opaque(&nest, new.name)?;
+                let flags = RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(&nest, new.name, dir, new.name, flags)?;
+            } else {
+                rustix::fs::renameat(&nest, new.name, dir, new.name)?;
+            }
+            Ok(file)
+        });
+        self.union.clear_aside(OsStr::new(&aside));
+        made
+    }
+
+    /// A directory in the work directory that hands down what `dir` hands down: group and default
+    /// ACL.
+    fn nest(&self, dir: &OwnedFd, aside: &str) -> Result<OwnedFd, Errno> {
+        let work = self.union.work.as_ref().ok_or(Errno::ROFS)?;
+        rustix::fs::mkdirat(&work.dir, aside, Mode::RWXU)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let nest = rustix::fs::openat(&work.dir, aside, flags, Mode::empty())?;
+        let above = crate::union::stat(dir, OsStr::new(""))?;
+        if above.stx_mode & 0o2000 != 0 {
+            rustix::fs::fchown(&nest, None, Some(Gid::from_raw(above.stx_gid)))?;
+            rustix::fs::fchmod(&nest, Mode::RWXU | Mode::SGID)?;
+        }
+        let default = OsStr::new("system.posix_acl_default");
+        let here = OsStr::new("");
+        if self.options.acl
+            && let Ok(acl) = cow_sys::xattr::get(dir, here, default)
+        {
+            cow_sys::xattr::set(&nest, here, default, &acl)?;
+        }
+        Ok(nest)
+    }
+}

@@ -1,0 +1,130 @@
+//! Names to nodes.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use rustix::fs::Statx;
+use rustix::io::Errno;
+
+use super::Fs;
+use crate::node::Node;
+use crate::union::{Found, Place};
+use crate::wire::{Args, Attr, EntryOut, Header, Out};
+
+/// A device number as the protocol carries it (`new_encode_dev`).
+fn encode_device(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+}
+
+impl Fs {
+    pub(super) fn op_lookup(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        let parent = self.table.get(header.node)?;
+        let name = match args.string()? {
+            name if name == "." || name == ".." => return Err(Errno::STALE),
+            name if name.len() > 255 => return Err(Errno::NAMETOOLONG),
+            name => name,
+        };
+        match self.union.lookup(&self.stack(&parent)?, name)? {
+            Some(found) => {
+                let (_, entry) = self.entry(&found, &parent, name);
+                out.entry(&entry);
+            }
+            // Node 0 lets the kernel keep the answer that there is no such name.
+            None => out.entry(&EntryOut { entry_ttl: self.options.timeout, ..EntryOut::default() }),
+        }
+        Ok(())
+    }
+
+    /// The node and the reply for what was found; the node counts as told to the kernel.
+    pub(super) fn entry(
+        &self,
+        found: &Found,
+        parent: &Arc<Node>,
+        name: &OsStr,
+    ) -> (Arc<Node>, EntryOut) {
+        let node = self.table.intern(&self.union, found, parent, name);
+        // A node that was copied up since the layers were read has newer attributes.
+        let stat = match (&node.state().place, &found.place) {
+            (Place::File { dir, .. }, Place::File { dir: seen, .. }) if dir.layer != seen.layer => {
+                None
+            }
+            _ => Some(found.stat),
+        };
+        let stat = stat.or_else(|| self.stat(&node).ok()).unwrap_or(found.stat);
+        let attr = self.attr(&node, &stat);
+        let ttl = self.options.timeout;
+        let entry = EntryOut { node: node.id, entry_ttl: ttl, attr_ttl: ttl, attr };
+        (node, entry)
+    }
+
+    /// The attributes of a node as the mount shows them.
+    pub(super) fn attr(&self, node: &Node, stat: &Statx) -> Attr {
+        let (uid, gid) = match self.options.ids.is_plain() {
+            true => (stat.stx_uid, stat.stx_gid),
+            false => self.options.ids.show(stat.stx_uid, stat.stx_gid),
+        };
+        let time = |at: &rustix::fs::StatxTimestamp| (at.tv_sec, at.tv_nsec);
+        Attr {
+            ino: node.ino,
+            size: stat.stx_size,
+            blocks: stat.stx_blocks,
+            atime: time(&stat.stx_atime),
+            mtime: time(&stat.stx_mtime),
+            ctime: time(&stat.stx_ctime),
+            mode: stat.stx_mode.into(),
+            nlink: self.links(node, stat),
+            uid,
+            gid,
+            rdev: encode_device(stat.stx_rdev_major, stat.stx_rdev_minor),
+            blksize: stat.stx_blksize,
+        }
+    }
+
+    /// The number of links: 1 for merged directories, whose subdirectories nobody counts; for a file
+    /// of the index what the union shows of its names.
+    fn links(&self, node: &Node, stat: &Statx) -> u32 {
+        let state = node.state();
+        match &state.place {
+            Place::Dir(stack) if self.options.static_nlink || stack.len() > 1 => 1,
+            Place::Dir(_) => stat.stx_nlink,
+            Place::File { dir, name, .. } => {
+                let orphan = state.extra.as_ref().is_some_and(|extra| extra.orphan.is_some());
+                if stat.stx_nlink < 2 || !self.union.index || !self.union.is_upper(dir) || orphan {
+                    return stat.stx_nlink;
+                }
+                let Ok(fd) = self.union.fds.get(dir) else { return stat.stx_nlink };
+                let links = i64::from(stat.stx_nlink) + self.union.links(&fd, name);
+                u32::try_from(links).unwrap_or(stat.stx_nlink)
+            }
+        }
+    }
+
+    /// The attributes of a node's real file.
+    pub(super) fn stat(&self, node: &Node) -> Result<Statx, Errno> {
+        let here = OsStr::new("");
+        let state = node.state();
+        if let Some(orphan) = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref()) {
+            return crate::union::stat(orphan, here);
+        }
+        match &state.place {
+            Place::Dir(stack) => {
+                let top = stack.first().ok_or(Errno::IO)?;
+                crate::union::stat(&*self.union.fds.get(top)?, here)
+            }
+            Place::File { dir, name, .. } => crate::union::stat(&*self.union.fds.get(dir)?, name),
+        }
+        .map_err(|error| if error == Errno::NOENT { Errno::STALE } else { error })
+    }
+
+    /// The reply for a node that is known to the kernel already or has just been made.
+    pub(super) fn entry_of(&self, node: &Arc<Node>) -> Result<EntryOut, Errno> {
+        let attr = self.attr(node, &self.stat(node)?);
+        let ttl = self.options.timeout;
+        Ok(EntryOut { node: node.id, entry_ttl: ttl, attr_ttl: ttl, attr })
+    }
+}

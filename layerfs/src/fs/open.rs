@@ -1,0 +1,195 @@
+//! Opening and closing files.
+//!
+//! The first open of a node decides how all its opens work until the last is closed, for the kernel
+//! allows no mixture: handed to the kernel with one backing file, or cached with every read and write
+//! that the cache cannot answer coming here.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Fs;
+use super::attr::magic;
+use crate::node::{File, Node, State};
+use crate::passthrough::Backing;
+use crate::stats::Stats;
+use crate::union::Place;
+use crate::wire::{Args, Header, Out};
+
+/// `FOPEN_` flags of the protocol.
+const KEEP_CACHE: u32 = 1 << 1;
+const NOFLUSH: u32 = 1 << 5;
+const PASSTHROUGH: u32 = 1 << 7;
+/// `FUSE_OPEN_KILL_SUIDGID`.
+const KILL_SUIDGID: u32 = 1 << 0;
+
+impl Fs {
+    pub(super) fn op_open(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        let flags = OFlags::from_bits_retain(args.u32()?);
+        let open_flags = args.u32()?;
+        let node = self.table.get(header.node)?;
+        if node.is_superseded() {
+            // The kernel looks the name up again and finds the node that took this one's place.
+            return Err(Errno::STALE);
+        }
+        let truncate = flags.contains(OFlags::TRUNC);
+        let write = truncate || !(flags & OFlags::RWMODE).is_empty();
+        if write {
+            self.copy_up(&node, truncate.then_some(0))?;
+            if node.is_superseded() {
+                return Err(Errno::STALE);
+            }
+        }
+        if truncate {
+            let file = self.writable_file(&node)?;
+            rustix::fs::ftruncate(&file, 0)?;
+            if open_flags & KILL_SUIDGID != 0 {
+                self.kill_set_ids(&node)?;
+            }
+        }
+        let (flags, backing) = self.opened(&node, write)?;
+        out.open(0, flags, backing);
+        Ok(())
+    }
+
+    /// Counts one more open file of a node, and decides how its data travels.
+    pub(super) fn opened(&self, node: &Arc<Node>, write: bool) -> Result<(u32, u32), Errno> {
+        let mut state = node.state();
+        let cached = KEEP_CACHE | NOFLUSH;
+        if state.extra().opens == 0 && self.passes(node, &state, write) {
+            match self.backing(&state) {
+                Ok(backing) => state.extra().backing = Some(Arc::new(backing)),
+                // A file on a stack of file systems, or a kernel that has changed its mind.
+                Err(Errno::NOENT) => return Err(Errno::STALE),
+                Err(error) => tracing::debug!(%error, node = node.id, "not handed to the kernel"),
+            }
+        }
+        let extra = state.extra();
+        extra.opens += 1;
+        Ok(match &extra.backing {
+            Some(backing) => {
+                Stats::add(&self.stats.passthrough_opens);
+                (NOFLUSH | PASSTHROUGH, backing.id)
+            }
+            None => (cached, 0),
+        })
+    }
+
+    /// Whether an open file may be handed to the kernel.
+    fn passes(&self, node: &Node, state: &State, write: bool) -> bool {
+        if !self.passthrough.load(Ordering::Relaxed) || node.kind != FileType::RegularFile {
+            return false;
+        }
+        if !write {
+            return true;
+        }
+        // The kernel writes with our privileges, and would leave set-id bits where the writer's
+        // privileges drop them.
+        let Place::File { dir, name, .. } = &state.place else { return false };
+        let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.clone());
+        let stat = match orphan {
+            Some(orphan) => crate::union::stat(&orphan, std::ffi::OsStr::new("")),
+            None => self.union.fds.get(dir).and_then(|fd| crate::union::stat(&fd, name)),
+        };
+        stat.is_ok_and(|stat| stat.stx_mode & 0o6000 == 0)
+    }
+
+    fn backing(&self, state: &State) -> Result<Backing, Errno> {
+        let backings = self.backings.get().ok_or(Errno::NODEV)?;
+        let Place::File { dir, .. } = &state.place else { return Err(Errno::ISDIR) };
+        let upper = self.union.is_upper(dir);
+        let extra = state.extra.as_ref();
+        if let Some(file) = extra.and_then(|extra| extra.file.as_ref()) {
+            return backings.register(&file.fd, upper);
+        }
+        backings.register(self.open_real(state, false)?, upper)
+    }
+
+    /// Opens the real file of a node.
+    pub(super) fn open_real(&self, state: &State, write: bool) -> Result<OwnedFd, Errno> {
+        if let Some(orphan) = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref()) {
+            let mode = if write { OFlags::RDWR } else { OFlags::RDONLY };
+            return rustix::fs::open(magic(orphan), mode | OFlags::CLOEXEC, Mode::empty());
+        }
+        let Place::File { dir, name, data } = &state.place else { return Err(Errno::ISDIR) };
+        if !write {
+            return self.open_lower(dir, name, data);
+        }
+        if !self.union.is_upper(dir) {
+            return Err(Errno::ROFS);
+        }
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&*self.union.fds.get(dir)?, &**name, flags, Mode::empty())
+    }
+
+    /// The real file of a node for reading, or for writing as well.
+    ///
+    /// It stays open with the node while there is room for that; else it is opened for each use.
+    pub(super) fn file(&self, node: &Node, write: bool) -> Result<Arc<OwnedFd>, Errno> {
+        let mut state = node.state();
+        let open = state.extra.as_ref().and_then(|extra| extra.file.as_ref());
+        if let Some(file) = open.filter(|file| file.writable || !write) {
+            return Ok(Arc::clone(&file.fd));
+        }
+        let upper = match &state.place {
+            Place::File { dir, .. } => self.union.is_upper(dir),
+            Place::Dir(_) => return Err(Errno::ISDIR),
+        };
+        // An upper file is opened for both at once, if its file system lets us.
+        let (fd, writable) = match self.open_real(&state, upper) {
+            Ok(fd) => (fd, upper),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) if !write => {
+                (self.open_real(&state, false)?, false)
+            }
+            Err(error) => return Err(error),
+        };
+        if write && !writable {
+            return Err(Errno::ROFS);
+        }
+        let fd = Arc::new(fd);
+        let opens = state.extra.as_ref().map_or(0, |extra| extra.opens);
+        if opens > 0 && self.files.load(Ordering::Relaxed) < self.file_limit {
+            let before = state.extra().file.replace(File { fd: Arc::clone(&fd), writable });
+            if before.is_none() {
+                self.files.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(fd)
+    }
+
+    pub(super) fn writable_file(&self, node: &Node) -> Result<Arc<OwnedFd>, Errno> {
+        self.file(node, true)
+    }
+
+    /// Counts a real file as closed.
+    pub(super) fn file_closed(&self) {
+        self.files.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn op_release(&self, header: &Header) -> Result<(), Errno> {
+        let node = self.table.get(header.node)?;
+        let mut state = node.state();
+        let Some(extra) = &mut state.extra else { return Ok(()) };
+        extra.opens = extra.opens.saturating_sub(1);
+        if extra.opens > 0 {
+            return Ok(());
+        }
+        let backing = extra.backing.take();
+        let file = extra.file.take();
+        if file.is_some() {
+            self.file_closed();
+        }
+        state.trim();
+        drop(state);
+        drop((backing, file));
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! Removing files and directories.
+
+use std::ffi::OsStr;
+use std::sync::{Arc, MutexGuard};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Fs;
+use crate::node::{Node, State};
+use crate::union::{Found, Place, RealDir};
+use crate::wire::{Args, Header};
+
+impl Fs {
+    pub(super) fn op_unlink(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {
+        self.writable()?;
+        let name = args.name()?;
+        let parent = self.table.get(header.node)?;
+        let stack = self.stack(&parent)?;
+        let found = self.union.lookup(&stack, name)?.ok_or(Errno::NOENT)?;
+        let Place::File { dir, .. } = &found.place else { return Err(Errno::ISDIR) };
+        let node = self.table.find(found.id).map(|node| node.live());
+        // Holding the state keeps a copy-up from bringing the name back.
+        let mut held = node.as_ref().map(|node| node.state());
+        let in_upper = self.has_upper(&stack, dir, name)?;
+        if let (Some(state), Some(top)) = (held.as_mut(), stack.first()) {
+            self.pin(&found, state, top, name)?;
+        }
+        self.remove_name(&parent, &stack, name, in_upper)?;
+        match (&node, held.take()) {
+            (Some(node), Some(state)) => {
+                self.unnamed(&found, node, state, in_upper, (parent.id, name));
+            }
+            _ => self.unindex(&found, in_upper),
+        }
+        Ok(())
+    }
+
+    /// Whether the upper layer itself has a name that was found, and not only the index.
+    fn has_upper(
+        &self,
+        stack: &[Arc<RealDir>],
+        found: &Arc<RealDir>,
+        name: &OsStr,
+    ) -> Result<bool, Errno> {
+        let Some(top) = stack.first().filter(|top| self.union.is_upper(top)) else {
+            return Ok(false);
+        };
+        if !self.union.is_index(found) {
+            return Ok(self.union.is_upper(found));
+        }
+        let fd = self.union.fds.get(top)?;
+        Ok(crate::union::stat(&fd, name).is_ok())
+    }
+
+    /// Keeps hold of an upper file by an fd, if the node reaches it by the name that it is about to
+    /// lose; a lower one stays where it is.
+    pub(super) fn pin(
+        &self,
+        found: &Found,
+        state: &mut State,
+        upper: &Arc<RealDir>,
+        name: &OsStr,
+    ) -> Result<(), Errno> {
+        let Place::File { dir, name: known, .. } = &state.place else { return Ok(()) };
+        let pinned = state.extra.as_ref().is_some_and(|extra| extra.orphan.is_some());
+        if pinned || !self.union.is_upper(dir) || self.union.is_index(dir) {
+            return Ok(());
+        }
+        let _ = found;
+        if !Arc::ptr_eq(dir, upper) || &**known != name {
+            return Ok(());
+        }
+        let open = state.extra.as_ref().and_then(|extra| extra.file.as_ref());
+        let fd = match open {
+            Some(file) => Arc::clone(&file.fd),
+            None => {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let dir = self.union.fds.get(dir)?;
+                Arc::new(rustix::fs::openat(&*dir, name, flags, Mode::empty())?)
+            }
+        };
+        state.extra().orphan = Some(fd);
+        Ok(())
+    }
+
+    /// Takes a name out of the union: removes what the upper layer has, and hides what the lower ones
+    /// have.
+    fn remove_name(
+        &self,
+        parent: &Arc<Node>,
+        stack: &[Arc<RealDir>],
+        name: &OsStr,
+        in_upper: bool,
+    ) -> Result<(), Errno> {
+        if self.union.lower_has(stack, name)? {
+            let upper = self.upper_dir(parent)?;
+            return self.union.white_out(&upper, name);
+        }
+        if !in_upper {
+            return Ok(());
+        }
+        let upper = self.upper_dir(parent)?;
+        rustix::fs::unlinkat(&*self.union.fds.get(&upper)?, name, AtFlags::empty())
+    }
+
+    /// Whether no name leads to a file any more, after one was removed.
+    fn was_last_name(&self, found: &Found, state: &State) -> bool {
+        if found.stat.stx_nlink == 1 {
+            return true;
+        }
+        let Place::File { dir, .. } = &found.place else { return false };
+        if !self.union.is_upper(dir) {
+            return false;
+        }
+        let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref());
+        let here = OsStr::new("");
+        match orphan {
+            Some(fd) => crate::union::stat(fd, here)
+                .is_ok_and(|stat| i64::from(stat.stx_nlink) + self.union.links(fd, here) <= 0),
+            None => false,
+        }
+    }
+
+    /// Brings the index, the table and the node to what the removal of a name leaves.
+    pub(super) fn unnamed(
+        &self,
+        found: &Found,
+        node: &Arc<Node>,
+        mut state: MutexGuard<'_, State>,
+        in_upper: bool,
+        (parent, name): (u64, &OsStr),
+    ) {
+        let last = node.is_dir() || self.was_last_name(found, &state);
+        let by_this =
+            state.parent.as_ref().is_some_and(|known| known.id == parent) && &*state.name == name;
+        if last || by_this {
+            state.parent = None;
+        }
+        let real = state.real;
+        let lower = state.extra.as_ref().and_then(|extra| extra.lower);
+        if last && let (Some(lower), Some(_)) = (lower, &state.extra) {
+            self.table.unalias(lower, node.id);
+        }
+        drop(state);
+        if last {
+            self.table.unalias(real, node.id);
+            self.table.unalias(found.id, node.id);
+            if node.is_dir() {
+                self.drop_listing(node.id);
+            }
+        }
+        self.unindex(found, in_upper);
+    }
+
+    /// Counts a name as gone in the index.
+    fn unindex(&self, found: &Found, in_upper: bool) {
+        let Place::File { dir, name, .. } = &found.place else { return };
+        if !self.union.is_upper(dir) || found.stat.stx_nlink < 2 {
+            return;
+        }
+        let done = match (self.union.is_index(dir), in_upper) {
+            (true, false) => self.union.drop_lower_link(dir, name),
+            (true, true) => self.union.drop_unused(dir, name),
+            (false, _) => self.union.drop_unused_inode(found.id),
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, "the index keeps an entry that nothing leads to");
+        }
+    }
+
+    pub(super) fn op_rmdir(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {
+        self.writable()?;
+        let name = args.name()?;
+        let parent = self.table.get(header.node)?;
+        let stack = self.stack(&parent)?;
+        let found = self.union.lookup(&stack, name)?.ok_or(Errno::NOENT)?;
+        let Place::Dir(inner) = &found.place else { return Err(Errno::NOTDIR) };
+        let in_upper = inner.first().is_some_and(|top| self.union.is_upper(top));
+        let merged = inner.len() > 1 || !in_upper;
+        if merged && !self.union.is_empty(inner)? {
+            return Err(Errno::NOTEMPTY);
+        }
+        self.remove_dir(&parent, &stack, name, inner, in_upper)?;
+        if let Some(node) = self.table.find(found.id) {
+            let state = node.state();
+            self.unnamed(&found, &node, state, in_upper, (parent.id, name));
+        }
+        Ok(())
+    }
+
+    /// Takes a directory that shows nothing out of the union.
+    fn remove_dir(
+        &self,
+        parent: &Arc<Node>,
+        stack: &[Arc<RealDir>],
+        name: &OsStr,
+        inner: &[Arc<RealDir>],
+        in_upper: bool,
+    ) -> Result<(), Errno> {
+        let hide = self.union.lower_has(stack, name)?;
+        let upper = self.upper_dir(parent)?;
+        if !in_upper {
+            return self.union.white_out(&upper, name);
+        }
+        if hide {
+            if !self.union.is_empty(inner)? {
+                return Err(Errno::NOTEMPTY);
+            }
+            return self.union.white_out_dir(&upper, name);
+        }
+        let fd = self.union.fds.get(&upper)?;
+        match rustix::fs::unlinkat(&*fd, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                if !self.union.is_empty(inner)? {
+                    return Err(Errno::NOTEMPTY);
+                }
+                self.union.discard_dir(&upper, name)
+            }
+            answer => answer,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Bringing nodes into the upper layer.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Fs;
+use crate::node::{Node, State};
+use crate::stats::Stats;
+use crate::union::{Lower, Name, Place, RealDir};
+
+impl Fs {
+    /// The upper directory of a directory node, made if it is not there, and those above it.
+    ///
+    /// # Errors
+    /// What the upper's file system says; `ROFS` without an upper layer.
+    pub(super) fn upper_dir(&self, node: &Arc<Node>) -> Result<Arc<RealDir>, Errno> {
+        self.writable()?;
+        let mut chain = vec![Arc::clone(node)];
+        let mut upper = loop {
+            let next = {
+                let state = chain.last().ok_or(Errno::IO)?.state();
+                match self.upper_of(&state)? {
+                    Some(upper) => break upper,
+                    None => state.parent.clone().ok_or(Errno::NOENT)?,
+                }
+            };
+            chain.push(next);
+        };
+        chain.pop();
+        while let Some(node) = chain.pop() {
+            upper = self.copy_up_dir(&node, &upper)?;
+        }
+        Ok(upper)
+    }
+
+    fn upper_of(&self, state: &State) -> Result<Option<Arc<RealDir>>, Errno> {
+        match &state.place {
+            Place::Dir(stack) => {
+                let top = stack.first().ok_or(Errno::IO)?;
+                Ok(self.union.is_upper(top).then(|| Arc::clone(top)))
+            }
+            Place::File { .. } => Err(Errno::NOTDIR),
+        }
+    }
+
+    fn copy_up_dir(&self, node: &Arc<Node>, to: &Arc<RealDir>) -> Result<Arc<RealDir>, Errno> {
+        let mut state = node.state();
+        if let Some(upper) = self.upper_of(&state)? {
+            return Ok(upper);
+        }
+        let Place::Dir(stack) = &state.place else { return Err(Errno::NOTDIR) };
+        let lower = stack.first().ok_or(Errno::IO)?;
+        self.union.copy_up_dir(lower, to, &state.name)?;
+        Stats::add(&self.stats.copy_ups);
+        let upper = RealDir::child(to, &state.name);
+        let stack = std::iter::once(Arc::clone(&upper)).chain(stack.iter().cloned()).collect();
+        state.place = Place::Dir(stack);
+        Ok(upper)
+    }
+
+    /// Copies a node up unless it is in the upper layer; `length` is how much of its data is wanted,
+    /// all if none.
+    ///
+    /// The node may be superseded by another afterwards ([`Node::live`]).
+    ///
+    /// # Errors
+    /// What the file systems say; the node is then as it was.
+    pub(super) fn copy_up(&self, node: &Arc<Node>, length: Option<u64>) -> Result<(), Errno> {
+        if node.is_dir() {
+            return self.upper_dir(node).map(drop);
+        }
+        self.writable()?;
+        loop {
+            let parent = {
+                let state = node.state();
+                let Place::File { dir, .. } = &state.place else { return Err(Errno::IO) };
+                if self.union.is_upper(dir) {
+                    match &state.place {
+                        Place::File { data: Some(_), .. } => {}
+                        _ => return Ok(()),
+                    }
+                }
+                state.parent.clone()
+            };
+            let upper = match &parent {
+                Some(parent) => Some(self.upper_dir(parent)?),
+                None => None,
+            };
+            let mut state = node.state();
+            let same = match (&parent, &state.parent) {
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                (None, None) => true,
+                _ => false,
+            };
+            if same {
+                return self.copy_up_file(node, &mut state, upper.as_ref(), length);
+            }
+        }
+    }
+
+    fn copy_up_file(
+        &self,
+        node: &Arc<Node>,
+        state: &mut State,
+        to: Option<&Arc<RealDir>>,
+        length: Option<u64>,
+    ) -> Result<(), Errno> {
+        let Place::File { dir, name, data } = state.place.clone() else { return Err(Errno::IO) };
+        if self.union.is_upper(&dir) && data.is_none() {
+            return Ok(());
+        }
+        let stat = crate::union::stat(&*self.union.fds.get(&dir)?, &name)?;
+        let length = length.unwrap_or(u64::MAX).min(stat.stx_size);
+        let file = match node.kind {
+            FileType::RegularFile if length > 0 => Some(self.open_lower(&dir, &name, &data)?),
+            _ => None,
+        };
+        let several = stat.stx_nlink > 1 && data.is_none();
+        let index = several.then(|| self.union.index_name(&dir, &name)).flatten();
+        let lower = Lower { dir: &dir, name: &name, data: file, length };
+        if to.is_none() && several && index.is_none() {
+            // Another name leads to it; the kernel looks that up again.
+            return Err(Errno::STALE);
+        }
+        let named = to.map(|to| (to, &*state.name));
+        let (copied, file) = self.union.copy_up_file(&lower, named, index.as_deref())?;
+        Stats::add(&self.stats.copy_ups);
+        let place = match (to, &self.union.work, index) {
+            (Some(to), ..) => {
+                Place::File { dir: Arc::clone(to), name: state.name.clone(), data: None }
+            }
+            (None, Some(work), Some(entry)) => {
+                let dir = Arc::clone(work.index.as_ref().ok_or(Errno::ROFS)?);
+                Place::File { dir, name: entry.into_boxed_os_str(), data: None }
+            }
+            (None, ..) => {
+                let fd = Arc::new(file.ok_or(Errno::STALE)?);
+                state.extra().orphan = Some(fd);
+                let dir = Arc::clone(&self.union.layers[0].root);
+                Place::File { dir, name: Name::from(std::ffi::OsStr::new("")), data: None }
+            }
+        };
+        self.settle_copy(node, state, place, copied.id, several);
+        Ok(())
+    }
+
+    /// Records that a node is in the upper layer now.
+    fn settle_copy(
+        &self,
+        node: &Arc<Node>,
+        state: &mut State,
+        place: Place,
+        real: crate::union::RealId,
+        several: bool,
+    ) {
+        let lower = state.real;
+        let passed = state.extra.as_ref().is_some_and(|extra| {
+            extra.opens > 0 && extra.backing.as_ref().is_some_and(|backing| !backing.upper)
+        });
+        if let Some(extra) = &mut state.extra
+            && !passed
+            && extra.file.take().is_some()
+        {
+            self.file_closed();
+        }
+        if !passed {
+            state.place = place;
+            state.real = real;
+            self.table.alias(real, node.id);
+            if several {
+                state.extra().lower = Some(lower);
+            } else if lower != real {
+                self.table.unalias(lower, node.id);
+            }
+            return;
+        }
+        let mut fresh = State {
+            parent: state.parent.clone(),
+            name: state.name.clone(),
+            place,
+            real,
+            extra: None,
+        };
+        if several {
+            fresh.extra().lower = Some(lower);
+        }
+        let next = self.table.succeed(node, fresh);
+        self.table.alias(real, next.id);
+        if several {
+            self.table.alias(lower, next.id);
+        } else {
+            self.table.unalias(lower, node.id);
+        }
+        state.extra().successor = Some(next);
+        self.forget_attributes(node.id);
+    }
+
+    /// Opens the file that holds a lower node's data.
+    pub(super) fn open_lower(
+        &self,
+        dir: &Arc<RealDir>,
+        name: &Name,
+        data: &Option<Box<(Arc<RealDir>, Name)>>,
+    ) -> Result<OwnedFd, Errno> {
+        let (dir, name) = match data {
+            Some(data) => (&data.0, &data.1),
+            None => (dir, name),
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
+        let fd = self.union.fds.get(dir)?;
+        match rustix::fs::openat(&*fd, &**name, flags, Mode::empty()) {
+            // Only the owner may leave the access time alone.
+            Err(Errno::PERM) => {
+                rustix::fs::openat(&*fd, &**name, flags - OFlags::NOATIME, Mode::empty())
+            }
+            answer => answer,
+        }
+    }
+
+    /// Tells the kernel that what it knows of a node's attributes holds no longer.
+    fn forget_attributes(&self, node: u64) {
+        /// `FUSE_NOTIFY_INVAL_INODE`.
+        const INVAL_INODE: i32 = 2;
+        let Some(device) = self.device.get() else { return };
+        let mut message = Vec::with_capacity(40);
+        message.extend_from_slice(&40_u32.to_ne_bytes());
+        message.extend_from_slice(&INVAL_INODE.to_ne_bytes());
+        message.extend_from_slice(&0_u64.to_ne_bytes());
+        message.extend_from_slice(&node.to_ne_bytes());
+        // A negative offset leaves the file's pages alone.
+        message.extend_from_slice(&(-1_i64).to_ne_bytes());
+        message.extend_from_slice(&0_i64.to_ne_bytes());
+        if let Err(error) = rustix::io::write(device, &message) {
+            tracing::debug!(%error, node, "attributes stay cached");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Extended attributes, without those that are the union's own.
+//!
+//! A union inside of this one has marks under the same names; they are stored with `overlay.` put in
+//! (`trusted.overlay.overlay.opaque`), as the kernel's overlay does.
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::sync::Arc;
+
+use cow_sys::xattr;
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::Fs;
+use crate::union::Name;
+use crate::wire::{Args, Header, Out};
+
+/// What is put into the name of a mark of an inner union.
+const ESCAPE: &[u8] = b"overlay.";
+
+impl Fs {
+    /// The name under which the layers keep an attribute of the mount.
+    fn stored<'a>(&self, attr: &'a OsStr) -> Result<Cow<'a, OsStr>, Errno> {
+        let bytes = attr.as_bytes();
+        if bytes.starts_with(b"user.fuseoverlayfs.") {
+            return Err(Errno::PERM);
+        }
+        let acl = bytes == b"system.posix_acl_access" || bytes == b"system.posix_acl_default";
+        if !self.options.xattrs || acl && !self.options.acl {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let prefix = self.union.prefix.text().as_bytes();
+        let Some(mark) = bytes.strip_prefix(prefix) else { return Ok(Cow::Borrowed(attr)) };
+        let mut name = prefix.to_vec();
+        name.extend_from_slice(ESCAPE);
+        name.extend_from_slice(mark);
+        Ok(Cow::Owned(OsString::from_vec(name)))
+    }
+
+    /// Adds the name that the mount shows for an attribute of the layers, if it shows one.
+    fn add_shown(&self, attr: &[u8], list: &mut Vec<u8>) {
+        if attr.is_empty() || attr.starts_with(b"user.fuseoverlayfs.") {
+            return;
+        }
+        let prefix = self.union.prefix.text().as_bytes();
+        match attr.strip_prefix(prefix) {
+            None => list.extend_from_slice(attr),
+            Some(mark) => {
+                let Some(inner) = mark.strip_prefix(ESCAPE) else { return };
+                list.extend_from_slice(prefix);
+                list.extend_from_slice(inner);
+            }
+        }
+        list.push(0);
+    }
+
+    fn attr_place(&self, header: &Header) -> Result<(Arc<OwnedFd>, Name), Errno> {
+        self.place(&self.table.get(header.node)?.live())
+    }
+
+    pub(super) fn op_getxattr(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        let size = args.u32()?;
+        args.u32()?;
+        let attr = self.stored(args.string()?)?;
+        let (fd, name) = self.attr_place(header)?;
+        let value = xattr::get(&*fd, &name, &attr)?;
+        answer(&value, size, out)
+    }
+
+    pub(super) fn op_listxattr(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
+        let size = args.u32()?;
+        if !self.options.xattrs {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let (fd, name) = self.attr_place(header)?;
+        let all = match xattr::list(&*fd, &name) {
+            Err(Errno::OPNOTSUPP) => Vec::new(),
+            answer => answer?,
+        };
+        let mut list = Vec::with_capacity(all.len());
+        for attr in all.split(|byte| *byte == 0) {
+            self.add_shown(attr, &mut list);
+        }
+        answer(&list, size, out)
+    }
+
+    pub(super) fn op_setxattr(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {
+        self.writable()?;
+        let (size, flags) = (args.u32()?, args.u32()?);
+        let attr = self.stored(args.string()?)?;
+        args.bytes(1)?;
+        let value = args.bytes(size as usize)?;
+        let node = self.table.get(header.node)?.live();
+        self.copy_up(&node, None)?;
+        let (fd, name) = self.place(&node.live())?;
+        let flags = XattrFlags::from_bits_retain(flags);
+        if !flags.is_empty() {
+            // The wrapper below always replaces or creates, so that is asked first.
+            let there = xattr::get(&*fd, &name, &attr).is_ok();
+            if there && flags.contains(XattrFlags::CREATE) {
+                return Err(Errno::EXIST);
+            }
+            if !there && flags.contains(XattrFlags::REPLACE) {
+                return Err(Errno::NODATA);
+            }
+        }
+        xattr::set(&*fd, &name, &attr, value)
+    }
+
+    pub(super) fn op_removexattr(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {
+        self.writable()?;
+        let attr = self.stored(args.string()?)?;
+        let node = self.table.get(header.node)?.live();
+        // Nothing is copied up to remove what is not there.
+        let (fd, name) = self.place(&node)?;
+        xattr::get(&*fd, &name, &attr)?;
+        self.copy_up(&node, None)?;
+        let (fd, name) = self.place(&node.live())?;
+        xattr::remove(&*fd, &name, &attr)
+    }
+}
+
+/// Answers with a value, or with its length when none was asked for.
+fn answer(value: &[u8], size: u32, out: &mut Out) -> Result<(), Errno> {
+    let length = u32::try_from(value.len()).map_err(|_| Errno::TOOBIG)?;
+    match size {
+        0 => {
+            out.u32(length);
+            out.u32(0);
+        }
+        size if size < length => return Err(Errno::RANGE),
+        _ => out.bytes(value),
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! `layerfs -o lowerdir=A:B,upperdir=U,workdir=W MOUNTPOINT`.
+//!
+//! Exit codes: 0 mounted (or, with `-f`, unmounted again), 1 failed, 2 bad usage.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use layerfs::error::Error;
+use layerfs::fs::Fs;
+use layerfs::options::{KNOWN, Options};
+use layerfs::{mount, serve};
+use nix::sys::signal::{SigSet, Signal};
+
+/// Tells the process that stays that it is not the one that was typed.
+const CHILD: &str = "LAYERFS_SERVES";
+
+/// What was typed.
+struct Typed {
+    options: Options,
+    point: PathBuf,
+    foreground: bool,
+}
+
+fn usage() -> String {
+    let mut text = String::from(
+        "usage: layerfs [-f] [-d] -o lowerdir=A:B[,upperdir=U,workdir=W][,OPTION...] [SOURCE] \
+         MOUNTPOINT\n\noptions after -o:\n",
+    );
+    for (name, what) in KNOWN {
+        text.push_str(&format!("  {name:<36} {what}\n"));
+    }
+    text
+}
+
+/// Reads the arguments; none if only help or the version was wanted, which is then printed.
+fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Option<Typed>, Error> {
+    let mut options = Options::default();
+    let mut foreground = false;
+    let mut places: Vec<OsString> = Vec::new();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy().into_owned();
+        match text.as_str() {
+            "-f" => foreground = true,
+            "-s" => options.threads = Some(1),
+            "-d" | "--debug" => {
+                options.debug = true;
+                foreground = true;
+            }
+            "-n" | "-v" => {}
+            "-t" => drop(args.next()),
+            "-o" => {
+                let value = args.next().ok_or_else(|| Error::option("-o needs a value"))?;
+                options.add(&value)?;
+            }
+            "-h" | "--help" => {
+                print(&usage());
+                return Ok(None);
+            }
+            "-V" | "--version" => {
+                print(concat!("layerfs ", env!("CARGO_PKG_VERSION"), "\n"));
+                return Ok(None);
+            }
+            text if text.starts_with("-o") => {
+                use std::os::unix::ffi::OsStrExt as _;
+                options.add(std::ffi::OsStr::from_bytes(&arg.as_encoded_bytes()[2..]))?;
+            }
+            text if text.starts_with('-') && text.len() > 1 => {
+                return Err(Error::unknown_option(text));
+            }
+            _ => places.push(arg),
+        }
+    }
+    let point = places.pop().ok_or_else(|| Error::option("a mount point is missing"))?;
+    match (places.pop(), places.is_empty()) {
+        (Some(source), true) => {
+            options.source.get_or_insert(source.to_string_lossy().into_owned());
+        }
+        (None, _) => {}
+        _ => return Err(Error::option("more than a source and a mount point")),
+    }
+    options.check()?;
+    Ok(Some(Typed { options, point: point.into(), foreground }))
+}
+
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(error: &anyhow::Error) {
+    let _ = writeln!(std::io::stderr(), "layerfs: {error:#}");
+}
+
+fn main() -> ExitCode {
+    let typed = match parse(std::env::args_os().skip(1)) {
+        Ok(Some(typed)) => typed,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.into());
+            return ExitCode::from(2);
+        }
+    };
+    let serves = std::env::var_os(CHILD).is_some();
+    let done = if typed.foreground || serves { run(typed, serves) } else { detach() };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts this program again to serve the mount, and ends when it is mounted.
+fn detach() -> Result<()> {
+    let mut child = Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .env(CHILD, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start the serving process")?;
+    let mut ready = Vec::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_end(&mut ready).context("wait for the mount")?;
+    }
+    if ready == b"mounted" {
+        return Ok(());
+    }
+    // It has said why.
+    let status = child.wait().context("wait for the serving process")?;
+    std::process::exit(status.code().unwrap_or(1).max(1));
+}
+
+/// Leaves the terminal, and lets the starter know that the mount is there.
+fn ready() -> Result<()> {
+    let _ = rustix::process::setsid();
+    std::env::set_current_dir("/").context("change to /")?;
+    std::io::stdout().write_all(b"mounted")?;
+    std::io::stdout().flush()?;
+    let nowhere = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&nowhere)?;
+    rustix::stdio::dup2_stderr(&nowhere)?;
+    Ok(())
+}
+
+fn log(debug: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LAYERFS_LOG")
+        .unwrap_or_else(|_| if debug { "debug" } else { "warn" }.into());
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+fn run(typed: Typed, serves: bool) -> Result<()> {
+    log(typed.options.debug);
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+        signals.add(signal);
+    }
+    // Before any thread is there, so that all inherit it.
+    signals.thread_block().context("block signals")?;
+    let threads = typed.options.threads.unwrap_or_else(default_threads);
+    let fs = Arc::new(Fs::new(typed.options.clone())?);
+    let mounted = mount::mount(&typed.options, &typed.point)?;
+    if let Err(error) = serve::handshake(&fs, &mounted.device) {
+        let _ = mount::unmount(&mounted.point);
+        return Err(error.into());
+    }
+    let (point, counted) = (mounted.point.clone(), Arc::clone(&fs));
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || attend(&signals, &point, &counted, serves))
+        .context("start the signal thread")?;
+    if serves {
+        ready()?;
+    }
+    // Whoever unmounted may want to unmount the layers next: they are let go with the process, at
+    // once, whatever number of nodes there is.
+    Ok(serve::run(&fs, &mounted.device, threads, || std::process::exit(0))?)
+}
+
+/// Enough that one slow request does not keep the others waiting.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(4, usize::from).clamp(2, 14) + 2
+}
+
+fn attend(signals: &SigSet, point: &std::path::Path, fs: &Fs, quiet: bool) {
+    while let Ok(signal) = signals.wait() {
+        if signal == Signal::SIGUSR1 {
+            report(fs, quiet);
+        } else {
+            fs.sync();
+            if let Err(error) = mount::unmount(point) {
+                complain(&error.into());
+            }
+        }
+    }
+}
+
+/// Writes the counters to standard error, or, with no terminal, to a file in the run directory.
+fn report(fs: &Fs, quiet: bool) {
+    let (nodes, fds) = fs.sizes();
+    let text = format!("{}nodes            {nodes}\ndirectory fds    {fds}\n", fs.stats);
+    if !quiet {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        return;
+    }
+    let dir = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_else(|| "/run".into());
+    let path = PathBuf::from(dir).join(format!("layerfs-{}.stats", std::process::id()));
+    let _ = std::fs::write(path, text);
+}

@@ -1,0 +1,128 @@
+//! Nodes: the inodes that the kernel knows, and where each is in the layers.
+
+mod table;
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::fs::FileType;
+
+pub use table::{ROOT, Table};
+
+use crate::passthrough::Backing;
+use crate::union::{Name, Place, RealId, lock};
+
+/// A node.
+///
+/// The lock of its state is held while it is copied up or renamed, so that both see the name as it
+/// is. Locks are taken from child to parent, and a parent's is never held over a system call by
+/// someone who holds a child's.
+#[derive(Debug)]
+pub struct Node {
+    /// What the kernel calls it; never used twice.
+    pub id: u64,
+    /// The inode number shown, which copy-up does not change.
+    pub ino: u64,
+    /// The type.
+    pub kind: FileType,
+    state: Mutex<State>,
+}
+
+/// What changes about a node.
+#[derive(Debug)]
+pub struct State {
+    /// The directory that it was last seen in; none for the root and for what has no name any more.
+    pub parent: Option<Arc<Node>>,
+    /// Its name there.
+    pub name: Name,
+    /// Where it is in the layers.
+    pub place: Place,
+    /// The identity by which the table finds it.
+    pub real: RealId,
+    /// What only few nodes have.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// What only nodes have that are open, or that lost their name.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// How many open files there are.
+    pub opens: u32,
+    /// What the kernel reads and writes without us, while there are any.
+    pub backing: Option<Arc<Backing>>,
+    /// The real file, while it is open here.
+    pub file: Option<File>,
+    /// The real file of a node without a name.
+    pub orphan: Option<Arc<OwnedFd>>,
+    /// The identity that the other links of its lower file have.
+    pub lower: Option<RealId>,
+    /// The node that took this one's place when it was copied up while the kernel read the lower file
+    /// without us: an inode's backing file cannot change while it is open.
+    pub successor: Option<Arc<Node>>,
+}
+
+/// A real file that is open here.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// The file.
+    pub fd: Arc<OwnedFd>,
+    /// Whether it can be written to.
+    pub writable: bool,
+}
+
+impl Node {
+    /// A node that no request knows yet.
+    pub fn new(id: u64, ino: u64, kind: FileType, state: State) -> Arc<Self> {
+        Arc::new(Self { id, ino, kind, state: Mutex::new(state) })
+    }
+
+    /// Locks what changes.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+
+    /// The node that stands for this file now.
+    pub fn live(self: &Arc<Self>) -> Arc<Self> {
+        let mut node = Arc::clone(self);
+        loop {
+            let next = node.state().extra.as_ref().and_then(|extra| extra.successor.clone());
+            match next {
+                Some(next) => node = next,
+                None => return node,
+            }
+        }
+    }
+
+    /// Whether another node stands for this file now.
+    pub fn is_superseded(&self) -> bool {
+        self.state().extra.as_ref().is_some_and(|extra| extra.successor.is_some())
+    }
+}
+
+impl State {
+    /// What few nodes have, made when it is missing.
+    pub fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Gives the memory of what is not needed any more back.
+    pub fn trim(&mut self) {
+        let spare = self.extra.as_ref().is_some_and(|extra| {
+            extra.opens == 0
+                && extra.orphan.is_none()
+                && extra.lower.is_none()
+                && extra.successor.is_none()
+        });
+        if spare {
+            self.extra = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

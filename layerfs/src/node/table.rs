@@ -1,0 +1,232 @@
+//! The table of nodes: found by the kernel's number, and by the real inode.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::{Node, State};
+use crate::union::{Found, Name, Place, RealId, Union, lock};
+
+/// The root's number, which the protocol fixes.
+pub const ROOT: u64 = 1;
+
+const SHARDS: usize = 32;
+
+#[derive(Debug)]
+struct Slot {
+    node: Arc<Node>,
+    /// How often the kernel was told of it and has not forgotten it.
+    lookups: u64,
+}
+
+/// All nodes that the kernel knows.
+///
+/// Locks: a shard of `reals` before a shard of `nodes`, and a node's own before either.
+#[derive(Debug)]
+pub struct Table {
+    nodes: [Mutex<HashMap<u64, Slot>>; SHARDS],
+    reals: [Mutex<HashMap<RealId, u64>>; SHARDS],
+    next: AtomicU64,
+}
+
+impl Table {
+    /// A table with the root alone.
+    pub fn new(root: &Found) -> Self {
+        let table = Self {
+            nodes: std::array::from_fn(|_| Mutex::default()),
+            reals: std::array::from_fn(|_| Mutex::default()),
+            next: AtomicU64::new(ROOT + 1),
+        };
+        let state = State {
+            parent: None,
+            name: Name::from(OsStr::new("")),
+            place: root.place.clone(),
+            real: root.id,
+            extra: None,
+        };
+        let node = Node::new(ROOT, root.ino, FileType::Directory, state);
+        lock(table.node_shard(ROOT)).insert(ROOT, Slot { node, lookups: 1 });
+        lock(table.real_shard(root.id)).insert(root.id, ROOT);
+        table
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder below SHARDS")]
+    fn node_shard(&self, id: u64) -> &Mutex<HashMap<u64, Slot>> {
+        &self.nodes[(id % SHARDS as u64) as usize]
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder below SHARDS")]
+    fn real_shard(&self, real: RealId) -> &Mutex<HashMap<RealId, u64>> {
+        &self.reals[(real.ino.wrapping_add(real.fs.into()) % SHARDS as u64) as usize]
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Whether there is no node, which never happens while mounted.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A node by its number.
+    ///
+    /// # Errors
+    /// `STALE` when the kernel asks for one that it has forgotten.
+    pub fn get(&self, id: u64) -> Result<Arc<Node>, Errno> {
+        let shard = lock(self.node_shard(id));
+        shard.get(&id).map(|slot| Arc::clone(&slot.node)).ok_or(Errno::STALE)
+    }
+
+    /// A node by its real inode, without counting it as told to the kernel.
+    pub fn find(&self, real: RealId) -> Option<Arc<Node>> {
+        let id = *lock(self.real_shard(real)).get(&real)?;
+        self.get(id).ok()
+    }
+
+    /// The node for what a lookup found, counted as told to the kernel once more.
+    pub fn intern(
+        &self,
+        union: &Union,
+        found: &Found,
+        parent: &Arc<Node>,
+        name: &OsStr,
+    ) -> Arc<Node> {
+        let kind = FileType::from_raw_mode(found.stat.stx_mode.into());
+        let mut reals = lock(self.real_shard(found.id));
+        if let Some(id) = reals.get(&found.id)
+            && let Some(slot) = lock(self.node_shard(*id)).get_mut(id)
+            && slot.node.kind == kind
+        {
+            slot.lookups += 1;
+            let node = Arc::clone(&slot.node);
+            drop(reals);
+            Self::refresh(union, &node, found, parent, name);
+            return node;
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let state = State {
+            parent: Some(Arc::clone(parent)),
+            name: name.into(),
+            place: found.place.clone(),
+            real: found.id,
+            extra: None,
+        };
+        let node = Node::new(id, found.ino, kind, state);
+        let slot = Slot { node: Arc::clone(&node), lookups: 1 };
+        lock(self.node_shard(id)).insert(id, slot);
+        reals.insert(found.id, id);
+        node
+    }
+
+    /// Takes over under which name a node was found last, so that a file with several names keeps
+    /// one that is there.
+    fn refresh(union: &Union, node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &OsStr) {
+        if node.is_dir() || node.id == parent.id {
+            return;
+        }
+        let mut state = node.state();
+        let same = state.parent.as_ref().is_some_and(|known| known.id == parent.id);
+        if !same || &*state.name != name {
+            state.parent = Some(Arc::clone(parent));
+            state.name = name.into();
+        }
+        if let (Place::File { dir: new, name: new_name, .. }, Place::File { dir, name, .. }) =
+            (&found.place, &state.place)
+            && (union.is_upper(new) || !union.is_upper(dir))
+            && !(Arc::ptr_eq(new, dir) && new_name == name)
+        {
+            state.place = found.place.clone();
+        }
+        if let Some(extra) = &mut state.extra
+            && union.is_upper_place(&found.place)
+        {
+            extra.orphan = None;
+        }
+    }
+
+    /// Adds a node that takes another's place, not yet told to the kernel.
+    pub fn succeed(&self, old: &Node, state: State) -> Arc<Node> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let node = Node::new(id, old.ino, old.kind, state);
+        let slot = Slot { node: Arc::clone(&node), lookups: 0 };
+        lock(self.node_shard(id)).insert(id, slot);
+        node
+    }
+
+    /// Adds a node for a file that has no name.
+    pub fn insert_unnamed(&self, ino: u64, kind: FileType, state: State) -> Arc<Node> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let real = state.real;
+        let node = Node::new(id, ino, kind, state);
+        let slot = Slot { node: Arc::clone(&node), lookups: 1 };
+        lock(self.node_shard(id)).insert(id, slot);
+        lock(self.real_shard(real)).insert(real, id);
+        node
+    }
+
+    /// Counts a node as told to the kernel once more.
+    pub fn told(&self, node: &Node) {
+        if let Some(slot) = lock(self.node_shard(node.id)).get_mut(&node.id) {
+            slot.lookups += 1;
+        }
+    }
+
+    /// Lets a real inode lead to a node.
+    pub fn alias(&self, real: RealId, id: u64) {
+        lock(self.real_shard(real)).insert(real, id);
+    }
+
+    /// Lets a real inode lead to this node no more.
+    pub fn unalias(&self, real: RealId, id: u64) {
+        let mut reals = lock(self.real_shard(real));
+        if reals.get(&real) == Some(&id) {
+            reals.remove(&real);
+        }
+    }
+
+    /// Counts `lookups` tellings as forgotten, and drops the node with the last.
+    pub fn forget(&self, id: u64, lookups: u64) {
+        if id == ROOT {
+            return;
+        }
+        let mut shard = lock(self.node_shard(id));
+        let Some(slot) = shard.get_mut(&id) else { return };
+        slot.lookups = slot.lookups.saturating_sub(lookups);
+        if slot.lookups > 0 {
+            return;
+        }
+        let gone = shard.remove(&id);
+        drop(shard);
+        if let Some(slot) = gone {
+            self.removed(&slot.node);
+        }
+    }
+
+    fn removed(&self, node: &Arc<Node>) {
+        let (real, lower, successor) = {
+            let mut state = node.state();
+            let extra = state.extra.take();
+            let lower = extra.as_ref().and_then(|extra| extra.lower);
+            (state.real, lower, extra.and_then(|extra| extra.successor))
+        };
+        self.unalias(real, node.id);
+        if let Some(lower) = lower {
+            self.unalias(lower, node.id);
+        }
+        // A successor that the kernel never asked for has nobody else to drop it.
+        if let Some(next) = successor {
+            let mut shard = lock(self.node_shard(next.id));
+            if shard.get(&next.id).is_some_and(|slot| slot.lookups == 0) {
+                shard.remove(&next.id);
+                drop(shard);
+                self.removed(&next);
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Mount options: fuse-overlayfs's, in fuse-overlayfs's spelling, as typed after `-o`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::ids::{IdMap, Ids};
+
+/// Long enough that the kernel never asks again; the union changes only through the mount.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What becomes of a directory from a lower layer that is renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirects {
+    /// It is renamed, and marked with where it came from.
+    On,
+    /// Marks are followed; the rename itself answers EXDEV.
+    Follow,
+    /// Marks are not even followed.
+    Ignore,
+}
+
+/// How the mount behaves, resolved from what was typed.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option that users know by name")]
+pub struct Options {
+    /// The lower layers, the topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Where changes go; none for a read-only mount.
+    pub upper: Option<PathBuf>,
+    /// A directory on the upper's file system for what is not finished.
+    pub work: Option<PathBuf>,
+    /// How owners are translated.
+    pub ids: Ids,
+    /// Whether POSIX ACLs are kept and honoured.
+    pub acl: bool,
+    /// Whether directories always have one link.
+    pub static_nlink: bool,
+    /// Whether inode numbers of layers on different file systems are kept apart by their high bits.
+    pub xino: bool,
+    /// Whether nothing is ever synced: a crash of the machine may lose the upper layer.
+    pub volatile: bool,
+    /// How long the kernel may keep names and attributes.
+    pub timeout: Duration,
+    /// How many threads answer requests; none for a number that fits the machine.
+    pub threads: Option<usize>,
+    /// Whether extended attributes of files are shown.
+    pub xattrs: bool,
+    /// What renaming lower directories does.
+    pub redirects: Redirects,
+    /// Whether hard links of lower layers stay together when one of them is copied up.
+    pub index: bool,
+    /// Whether our own marks are `user.` attributes even if `trusted.` ones could be written.
+    pub userxattr: bool,
+    /// Whether the kernel may collect writes, where passthrough is not used.
+    pub writeback: bool,
+    /// Whether open files are handed to the kernel, where it can take them.
+    pub passthrough: bool,
+    /// Who may use the mount besides its owner.
+    pub allow: Allow,
+    /// Options that the kernel itself takes as mount flags (`nodev`, `noatime`, ...).
+    pub flags: Vec<String>,
+    /// The source that /proc/mounts shows.
+    pub source: Option<String>,
+    /// Whether the mount refuses changes although it has an upper layer.
+    pub read_only: bool,
+    /// Whether each request is logged.
+    pub debug: bool,
+}
+
+/// Who may use a mount besides its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Everybody, if this process may grant that.
+    Default,
+    /// Everybody.
+    Other,
+    /// Nobody.
+    Owner,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lower: Vec::new(),
+            upper: None,
+            work: None,
+            ids: Ids::default(),
+            acl: true,
+            static_nlink: false,
+            xino: true,
+            volatile: false,
+            timeout: FOREVER,
+            threads: None,
+            xattrs: true,
+            redirects: Redirects::On,
+            index: true,
+            userxattr: false,
+            writeback: true,
+            passthrough: true,
+            allow: Allow::Default,
+            flags: Vec::new(),
+            source: None,
+            read_only: false,
+            debug: false,
+        }
+    }
+}
+
+/// Every option by name, with what it does: the list that a refusal prints.
+pub const KNOWN: &[(&str, &str)] = &[
+    ("lowerdir=A:B", "read-only layers, the topmost first; \\: is a colon, \\, a comma"),
+    ("upperdir=DIR", "the layer that takes changes; without it the mount is read-only"),
+    ("workdir=DIR", "an empty directory on the upper's file system"),
+    ("uidmapping=F:T:N[:...]", "shows owners F.. of the layers as T.."),
+    ("gidmapping=F:T:N[:...]", "the same for groups"),
+    ("squash_to_root", "shows everything as owned by 0:0"),
+    ("squash_to_uid=N", "shows everything as owned by this user"),
+    ("squash_to_gid=N", "shows everything as owned by this group"),
+    ("xattr_permissions=0", "keeps owner and mode in the inode (1 and 2 are not supported)"),
+    ("noacl", "ignores POSIX ACLs"),
+    ("static_nlink", "gives every directory one link"),
+    ("xino=on|auto|off", "keeps inode numbers of different file systems apart"),
+    ("ino32_t", "accepted; inode numbers are what the layers have"),
+    ("volatile", "never syncs"),
+    ("fsync=0|1", "0 is volatile"),
+    ("timeout=SECONDS", "how long the kernel keeps names and attributes (a year)"),
+    ("threaded=0|1", "0 answers with one thread"),
+    ("threads=N", "answers with this many threads"),
+    ("noxattrs=0|1", "shows no extended attributes"),
+    ("redirect_dir=on|follow|nofollow|off", "whether lower directories can be renamed (on)"),
+    ("index=on|off", "keeps lower hard links together on copy-up (on)"),
+    ("userxattr", "writes user.overlay. attributes"),
+    ("writeback=0|1", "lets the kernel collect writes where passthrough is not used (1)"),
+    ("passthrough=0|1", "lets the kernel read and write the layers' files itself (1)"),
+    ("allow_other, allow_root", "who may use the mount"),
+    ("context=..., fast_ino=..., metacopy=off, nfs_export=off, uuid=...", "accepted"),
+    ("clone_fd, max_idle_threads=N, max_threads=N, auto_unmount", "accepted"),
+    ("ro, rw, [no]dev, [no]suid, [no]exec, [no]atime, sync, dirsync", "mount flags"),
+    ("fsname=NAME, debug", "the source in /proc/mounts; logging of requests"),
+];
+
+/// Splits at a separator that no backslash precedes; what a backslash precedes otherwise is kept.
+fn split(text: &[u8], separator: u8) -> Vec<Vec<u8>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        let Some(part) = parts.last_mut() else { break };
+        match byte {
+            b'\\' => match bytes.next() {
+                Some(next) if next == separator => part.push(next),
+                Some(next) => part.extend([b'\\', next]),
+                None => part.push(b'\\'),
+            },
+            byte if byte == separator => parts.push(Vec::new()),
+            byte => part.push(byte),
+        }
+    }
+    parts
+}
+
+/// Takes the remaining backslashes out of a path.
+fn path(text: &[u8]) -> PathBuf {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => plain.push(bytes.next().unwrap_or(b'\\')),
+            byte => plain.push(byte),
+        }
+    }
+    PathBuf::from(OsString::from_vec(plain))
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
+    value.parse().map_err(|_| Error::option(format!("{name}={value}: not a number")))
+}
+
+fn switch(name: &str, value: &str) -> Result<bool> {
+    match value {
+        "1" | "on" | "true" | "yes" | "" => Ok(true),
+        "0" | "off" | "false" | "no" => Ok(false),
+        _ => Err(Error::option(format!("{name}={value}: neither 0 nor 1"))),
+    }
+}
+
+impl Options {
+    /// Adds what one `-o` argument says.
+    ///
+    /// # Errors
+    /// An option that is not known, with the list of those that are; a value that makes no sense.
+    pub fn add(&mut self, text: &std::ffi::OsStr) -> Result<()> {
+        let mut mapping: Option<bool> = None;
+        for item in split(text.as_bytes(), b',') {
+            if item.is_empty() {
+                continue;
+            }
+            let (name, value) = match item.iter().position(|byte| *byte == b'=') {
+                Some(at) => (&item[..at], &item[at + 1..]),
+                None => (&item[..], &b""[..]),
+            };
+            let name = String::from_utf8_lossy(name).into_owned();
+            // A mapping may go on after a comma: uidmapping=0:1000:1,1:110000:65536.
+            if let Some(users) = mapping
+                && name.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')
+            {
+                self.ids.side(users).extend(&name)?;
+                continue;
+            }
+            mapping = match name.as_str() {
+                "uidmapping" => Some(true),
+                "gidmapping" => Some(false),
+                _ => None,
+            };
+            self.set(&name, value)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: &[u8]) -> Result<()> {
+        match name {
+            "lowerdir" => {
+                self.lower = split(value, b':').iter().map(|part| path(part)).collect();
+                self.lower.retain(|layer| !layer.as_os_str().is_empty());
+                return Ok(());
+            }
+            "upperdir" => {
+                self.upper = Some(path(value));
+                return Ok(());
+            }
+            "workdir" => {
+                self.work = Some(path(value));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let text = String::from_utf8_lossy(value).into_owned();
+        self.set_behaviour(name, &text)
+    }
+
+    fn set_behaviour(&mut self, name: &str, text: &str) -> Result<()> {
+        match name {
+            "uidmapping" => self.ids.users = IdMap::parse(text)?,
+            "gidmapping" => self.ids.groups = IdMap::parse(text)?,
+            "squash_to_root" => {
+                self.ids.squash_uid.get_or_insert(0);
+                self.ids.squash_gid.get_or_insert(0);
+            }
+            "squash_to_uid" => self.ids.squash_uid = Some(number(name, text)?),
+            "squash_to_gid" => self.ids.squash_gid = Some(number(name, text)?),
+            "xattr_permissions" => {
+                if number::<u32>(name, text)? != 0 {
+                    return Err(Error::option(
+                        "xattr_permissions: owners and modes in attributes are not supported",
+                    ));
+                }
+            }
+            "noacl" => self.acl = false,
+            "static_nlink" => self.static_nlink = true,
+            "xino" => self.xino = text == "auto" || switch(name, text)?,
+            "volatile" => self.volatile = true,
+            "fsync" => self.volatile = !switch(name, text)?,
+            "timeout" => {
+                let seconds: f64 = number(name, text)?;
+                self.timeout = Duration::try_from_secs_f64(seconds)
+                    .map_err(|_| Error::option(format!("timeout={text}: not a time")))?
+                    .min(FOREVER);
+            }
+            "threaded" => {
+                if !switch(name, text)? {
+                    self.threads = Some(1);
+                }
+            }
+            "threads" => self.threads = Some(number::<usize>(name, text)?.clamp(1, 64)),
+            "noxattrs" => self.xattrs = !switch(name, text)?,
+            "redirect_dir" => {
+                self.redirects = match text {
+                    "on" => Redirects::On,
+                    "off" | "follow" => Redirects::Follow,
+                    "nofollow" => Redirects::Ignore,
+                    _ => return Err(Error::option(format!("redirect_dir={text}"))),
+                }
+            }
+            "index" => self.index = switch(name, text)?,
+            "userxattr" => self.userxattr = true,
+            "writeback" => self.writeback = switch(name, text)?,
+            "passthrough" => self.passthrough = switch(name, text)?,
+            _ => return self.set_mount(name, text),
+        }
+        Ok(())
+    }
+
+    fn set_mount(&mut self, name: &str, text: &str) -> Result<()> {
+        match name {
+            "allow_other" | "allow_root" => self.allow = Allow::Other,
+            "ro" => self.read_only = true,
+            "rw" => self.read_only = false,
+            "nodev" | "dev" | "nosuid" | "suid" | "noexec" | "exec" | "noatime" | "atime"
+            | "relatime" | "nodiratime" | "sync" | "dirsync" => self.flags.push(name.to_owned()),
+            "fsname" => self.source = Some(text.to_owned()),
+            "debug" => self.debug = true,
+            "metacopy" | "nfs_export" => {
+                if switch(name, text)? {
+                    return Err(Error::option(format!("{name}=on is not supported")));
+                }
+            }
+            "context"
+            | "fscontext"
+            | "defcontext"
+            | "rootcontext"
+            | "fast_ino"
+            | "uuid"
+            | "ino32_t"
+            | "clone_fd"
+            | "max_idle_threads"
+            | "max_threads"
+            | "auto_unmount"
+            | "plugins"
+            | "subtype"
+            | "default_permissions"
+            | "lazytime"
+            | "async"
+            | "user"
+            | "defaults"
+            | "_netdev"
+            | "nofail"
+            | "auto"
+            | "noauto" => {}
+            other if other.starts_with("x-") => {}
+            other => return Err(Error::unknown_option(other)),
+        }
+        Ok(())
+    }
+
+    /// Checks what only the whole of the options can tell.
+    ///
+    /// # Errors
+    /// No lower layer; an upper without a work directory.
+    pub fn check(&self) -> Result<()> {
+        if self.lower.is_empty() {
+            return Err(Error::option("lowerdir=... is missing"));
+        }
+        if self.lower.len() > 500 {
+            return Err(Error::option("more than 500 lower layers"));
+        }
+        if self.upper.is_some() && self.work.is_none() {
+            return Err(Error::option("upperdir needs workdir=... on the same file system"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

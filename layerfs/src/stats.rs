@@ -1,0 +1,62 @@
+//! Counters of what a mount did.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::{op, op_name};
+
+/// Counters, each only ever growing.
+#[derive(Debug)]
+pub struct Stats {
+    requests: [AtomicU64; op::END as usize],
+    /// Files and directories copied up.
+    pub copy_ups: AtomicU64,
+    /// Opens that were handed to the kernel.
+    pub passthrough_opens: AtomicU64,
+    /// Requests that ended with an error that is none of the caller's doing.
+    pub faults: AtomicU64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            requests: std::array::from_fn(|_| AtomicU64::new(0)),
+            copy_ups: AtomicU64::new(0),
+            passthrough_opens: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Stats {
+    /// Counts a request.
+    pub fn count(&self, opcode: u32) {
+        if let Some(counter) = self.requests.get(opcode as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds one to a counter.
+    pub fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (opcode, counter) in (0_u32..).zip(&self.requests) {
+            let count = counter.load(Ordering::Relaxed);
+            if count > 0 {
+                writeln!(f, "{:<16} {count}", op_name(opcode))?;
+            }
+        }
+        for (name, counter) in [
+            ("copy-ups", &self.copy_ups),
+            ("passthrough", &self.passthrough_opens),
+            ("faults", &self.faults),
+        ] {
+            writeln!(f, "{name:<16} {}", counter.load(Ordering::Relaxed))?;
+        }
+        Ok(())
+    }
+}

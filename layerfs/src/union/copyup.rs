@@ -1,0 +1,276 @@
+//! Copying a lower file up: made whole in the work directory, then renamed to where it shows.
+//!
+//! A crash at any point leaves either the lower file showing, or the whole copy.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+
+use cow_sys::xattr;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Statx, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::merge::stat as stat_at;
+use super::{RealDir, RealId, Union, Work, origin};
+
+/// A file as it is now in the upper layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied {
+    /// Its identity there.
+    pub id: RealId,
+}
+
+/// What is copied: a name in a lower layer, and where its data is if not there.
+#[derive(Debug)]
+pub struct Lower<'a> {
+    /// The directory.
+    pub dir: &'a Arc<RealDir>,
+    /// The name.
+    pub name: &'a OsStr,
+    /// The file that holds the data, opened.
+    pub data: Option<OwnedFd>,
+    /// How much of the data is wanted.
+    pub length: u64,
+}
+
+pub(super) fn timestamps(stat: &Statx) -> Timestamps {
+    let time = |at: &rustix::fs::StatxTimestamp| Timespec {
+        tv_sec: at.tv_sec,
+        tv_nsec: at.tv_nsec.into(),
+    };
+    Timestamps { last_access: time(&stat.stx_atime), last_modification: time(&stat.stx_mtime) }
+}
+
+fn mode(stat: &Statx) -> Mode {
+    Mode::from_raw_mode(u32::from(stat.stx_mode) & 0o7777)
+}
+
+impl Union {
+    /// Copies a lower directory, without its content, to a name in an upper one.
+    ///
+    /// # Errors
+    /// What the file systems say; nothing is then changed.
+    pub fn copy_up_dir(
+        &self,
+        lower: &Arc<RealDir>,
+        to: &Arc<RealDir>,
+        name: &OsStr,
+    ) -> Result<(), Errno> {
+        let work = self.work.as_ref().ok_or(Errno::ROFS)?;
+        let source = self.fds.get(lower)?;
+        let here = OsStr::new("");
+        let stat = stat_at(&source, here)?;
+        let temporary = work.name();
+        rustix::fs::mkdirat(&work.dir, &temporary, Mode::RWXU)?;
+        let temporary = OsStr::new(&temporary);
+        let placed = self.dress(&source, here, &work.dir, temporary, &stat).and_then(|()| {
+            self.set_origin(lower, &source, here, &work.dir, temporary);
+            self.place(work, temporary, to, name)
+        });
+        if placed.is_err() {
+            let _ = rustix::fs::unlinkat(&work.dir, temporary, AtFlags::REMOVEDIR);
+        }
+        placed
+    }
+
+    /// Copies a lower file that is not a directory to a name in an upper one; with `index`, under a
+    /// name there as well, for the other links of the lower file.
+    ///
+    /// # Errors
+    /// What the file systems say; nothing is then changed.
+    pub fn copy_up_file(
+        &self,
+        lower: &Lower<'_>,
+        to: Option<(&Arc<RealDir>, &OsStr)>,
+        index: Option<&OsStr>,
+    ) -> Result<(Copied, Option<OwnedFd>), Errno> {
+        let work = self.work.as_ref().ok_or(Errno::ROFS)?;
+        let source = self.fds.get(lower.dir)?;
+        let stat = stat_at(&source, lower.name)?;
+        let temporary = OsString::from(work.name());
+        let file = self.make_copy(work, lower, &source, &stat, &temporary)?;
+        let finished = (|| {
+            self.dress(&source, lower.name, &work.dir, &temporary, &stat)?;
+            self.set_origin(lower.dir, &source, lower.name, &work.dir, &temporary);
+            if let Some(file) = file.as_ref().filter(|_| self.sync && lower.length > 0) {
+                rustix::fs::fdatasync(file)?;
+            }
+            let made = stat_at(&work.dir, &temporary)?;
+            match (to, index) {
+                (to, Some(index)) => {
+                    self.place_indexed(work, &temporary, index, stat.stx_nlink, to)?;
+                }
+                (Some((dir, name)), None) => self.place(work, &temporary, dir, name)?,
+                (None, None) => {
+                    rustix::fs::unlinkat(&work.dir, &temporary, AtFlags::empty())?;
+                }
+            }
+            Ok(Copied { id: RealId { fs: self.layers[0].fs, ino: made.stx_ino } })
+        })();
+        if finished.is_err() {
+            let _ = rustix::fs::unlinkat(&work.dir, &temporary, AtFlags::empty());
+        }
+        finished.map(|copied| (copied, file))
+    }
+
+    /// Makes the file itself, with its data, under a temporary name.
+    fn make_copy(
+        &self,
+        work: &Work,
+        lower: &Lower<'_>,
+        source: &OwnedFd,
+        stat: &Statx,
+        temporary: &OsStr,
+    ) -> Result<Option<OwnedFd>, Errno> {
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        match kind {
+            FileType::RegularFile => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+                let file =
+                    rustix::fs::openat(&work.dir, temporary, flags, Mode::RUSR | Mode::WUSR)?;
+                if let Some(data) = lower.data.as_ref().filter(|_| lower.length > 0)
+                    && let Err(error) = super::copy::data(data, &file, lower.length)
+                {
+                    let _ = rustix::fs::unlinkat(&work.dir, temporary, AtFlags::empty());
+                    return Err(error);
+                }
+                Ok(Some(file))
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(source, lower.name, Vec::new())?;
+                rustix::fs::symlinkat(target, &work.dir, temporary)?;
+                Ok(None)
+            }
+            _ => {
+                let device = rustix::fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor);
+                rustix::fs::mknodat(&work.dir, temporary, kind, mode(stat), device)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives a copy the owner, attributes, mode and times of its source.
+    fn dress(
+        &self,
+        from: &OwnedFd,
+        from_name: &OsStr,
+        to: &OwnedFd,
+        to_name: &OsStr,
+        stat: &Statx,
+    ) -> Result<(), Errno> {
+        let made = stat_at(to, to_name)?;
+        let symlink = AtFlags::SYMLINK_NOFOLLOW;
+        if (made.stx_uid, made.stx_gid) != (stat.stx_uid, stat.stx_gid) {
+            let (uid, gid) = (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid));
+            rustix::fs::chownat(to, to_name, Some(uid), Some(gid), symlink)?;
+        }
+        self.copy_attrs(from, from_name, to, to_name)?;
+        if made.stx_mode & 0o7777 != stat.stx_mode & 0o7777
+            && FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink
+        {
+            rustix::fs::chmodat(to, to_name, mode(stat), AtFlags::empty())?;
+        }
+        rustix::fs::utimensat(to, to_name, &timestamps(stat), symlink)
+    }
+
+    fn copy_attrs(
+        &self,
+        from: &OwnedFd,
+        from_name: &OsStr,
+        to: &OwnedFd,
+        to_name: &OsStr,
+    ) -> Result<(), Errno> {
+        let names = match xattr::list(from, from_name) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            answer => answer?,
+        };
+        for attr in names.split(|byte| *byte == 0).filter(|attr| !attr.is_empty()) {
+            let own = attr.strip_prefix(self.prefix.text().as_bytes());
+            if own.is_some_and(|mark| !mark.starts_with(b"overlay.")) {
+                continue;
+            }
+            let attr = OsStr::from_bytes(attr);
+            let value = match xattr::get(from, from_name, attr) {
+                Err(Errno::NODATA | Errno::PERM | Errno::ACCESS) => continue,
+                answer => answer?,
+            };
+            match xattr::set(to, to_name, attr, &value) {
+                // As the kernel's overlay: what the upper cannot hold is left behind, except what
+                // access depends on.
+                Err(Errno::OPNOTSUPP | Errno::PERM)
+                    if !attr.as_bytes().starts_with(b"system.posix_acl_access") => {}
+                answer => answer?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Records of which lower file this is a copy; without it only `st_ino` changes over a mount.
+    fn set_origin(
+        &self,
+        lower: &RealDir,
+        from: &OwnedFd,
+        from_name: &OsStr,
+        to: &OwnedFd,
+        to_name: &OsStr,
+    ) {
+        let layer = self.layer(lower);
+        let attr = self.prefix.name("origin");
+        if let Ok(value) = origin::encode(from, from_name, &layer.uuid) {
+            let _ = xattr::set(to, to_name, &attr, &value);
+        }
+    }
+
+    /// Renames a finished copy to where it shows, leaving the directory's times as they were.
+    fn place(
+        &self,
+        work: &Work,
+        temporary: &OsStr,
+        to: &Arc<RealDir>,
+        name: &OsStr,
+    ) -> Result<(), Errno> {
+        let fd = self.fds.get(to)?;
+        let times = stat_at(&fd, OsStr::new(""))?;
+        self.set_impure(to, &fd);
+        rustix::fs::renameat(&work.dir, temporary, &*fd, name)?;
+        let _ = rustix::fs::futimens(&*fd, &timestamps(&times));
+        Ok(())
+    }
+
+    /// Marks an upper directory as one that holds copies, for which inode numbers come from below.
+    pub(super) fn set_impure(&self, dir: &RealDir, fd: &OwnedFd) {
+        use std::sync::atomic::Ordering;
+        if !dir.impure.swap(true, Ordering::Relaxed) {
+            let attr = self.prefix.name("impure");
+            let here = OsStr::new("");
+            if xattr::get(fd, here, &attr).is_err() {
+                let _ = xattr::set(fd, here, &attr, b"y");
+            }
+        }
+    }
+
+    /// Puts a finished copy into the index, and from there under its name, if that is known.
+    fn place_indexed(
+        &self,
+        work: &Work,
+        temporary: &OsStr,
+        index: &OsStr,
+        links: u32,
+        to: Option<(&Arc<RealDir>, &OsStr)>,
+    ) -> Result<(), Errno> {
+        let home = work.index.as_ref().ok_or(Errno::ROFS)?;
+        let home = self.fds.get(home)?;
+        // The union shows as many links as the lower file has, whatever is made here.
+        let made = 1 + i64::from(to.is_some());
+        self.set_links(&work.dir, temporary, i64::from(links) - made)?;
+        rustix::fs::renameat(&work.dir, temporary, &*home, index)?;
+        let Some((to, name)) = to else { return Ok(()) };
+        let fd = self.fds.get(to)?;
+        let times = stat_at(&fd, OsStr::new(""))?;
+        self.set_impure(to, &fd);
+        rustix::fs::linkat(&*home, index, &*fd, name, AtFlags::empty())?;
+        let _ = rustix::fs::futimens(&*fd, &timestamps(&times));
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Real directories of the layers, and how many of their fds stay open.
+//!
+//! A [`RealDir`] knows its parent and its name there, so that an fd that was closed to make room is
+//! opened again with one `openat` below the parent's: no path is walked from a root while any
+//! ancestor's fd is still open.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// A file name as nodes and directories keep it.
+pub type Name = Box<OsStr>;
+
+/// Locks a mutex; data behind it is whole even if a holder panicked, since every change to it is
+/// one assignment.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A directory of one layer.
+#[derive(Debug)]
+pub struct RealDir {
+    /// The layer's place in the stack: 0 is the upper one.
+    pub layer: u16,
+    place: Mutex<Place>,
+    fd: Mutex<Option<Arc<OwnedFd>>>,
+    used: AtomicBool,
+    /// Whether plain files with a whiteout attribute may be in it (`overlay.opaque` is `x`).
+    pub attr_whiteouts: AtomicBool,
+    /// Whether the mark that it holds copied-up children is known to be there.
+    pub impure: AtomicBool,
+}
+
+/// Where a directory is: none for a layer's root, whose fd is never closed.
+#[derive(Debug)]
+struct Place {
+    parent: Option<Arc<RealDir>>,
+    name: Name,
+}
+
+impl RealDir {
+    /// The root of a layer.
+    pub fn root(layer: u16, fd: OwnedFd) -> Arc<Self> {
+        Arc::new(Self {
+            layer,
+            place: Mutex::new(Place { parent: None, name: Name::from(OsStr::new("")) }),
+            fd: Mutex::new(Some(Arc::new(fd))),
+            used: AtomicBool::new(true),
+            attr_whiteouts: AtomicBool::new(false),
+            impure: AtomicBool::new(false),
+        })
+    }
+
+    /// A directory below another of the same layer.
+    pub fn child(parent: &Arc<Self>, name: &OsStr) -> Arc<Self> {
+        Arc::new(Self {
+            layer: parent.layer,
+            place: Mutex::new(Place { parent: Some(Arc::clone(parent)), name: name.into() }),
+            fd: Mutex::new(None),
+            used: AtomicBool::new(false),
+            attr_whiteouts: AtomicBool::new(false),
+            impure: AtomicBool::new(false),
+        })
+    }
+
+    /// Where it is now: its parent and its name there; none for a root.
+    pub fn place(&self) -> Option<(Arc<RealDir>, Name)> {
+        let place = lock(&self.place);
+        place.parent.as_ref().map(|parent| (Arc::clone(parent), place.name.clone()))
+    }
+
+    /// Records that the directory was renamed.
+    pub fn moved(&self, parent: &Arc<RealDir>, name: &OsStr) {
+        let mut place = lock(&self.place);
+        place.parent = Some(Arc::clone(parent));
+        place.name = name.into();
+    }
+
+    /// Its path below the layer's root, without a leading slash.
+    pub fn path(&self) -> OsString {
+        let mut names = Vec::new();
+        let mut next = self.place();
+        while let Some((parent, name)) = next {
+            names.push(name);
+            next = parent.place();
+        }
+        let mut path = OsString::new();
+        for (i, name) in names.iter().rev().enumerate() {
+            if i > 0 {
+                path.push("/");
+            }
+            path.push(name);
+        }
+        path
+    }
+}
+
+/// Keeps the number of open directory fds within a bound, by a clock over those that are open.
+#[derive(Debug)]
+pub struct FdCache {
+    open: Mutex<VecDeque<Weak<RealDir>>>,
+    limit: usize,
+}
+
+impl FdCache {
+    /// A cache of at most `limit` fds.
+    pub fn new(limit: usize) -> Self {
+        Self { open: Mutex::new(VecDeque::new()), limit: limit.max(16) }
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        lock(&self.open).len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The fd of a directory, opened below its parent's when it is not open.
+    pub fn get(&self, dir: &Arc<RealDir>) -> Result<Arc<OwnedFd>, Errno> {
+        dir.used.store(true, Ordering::Relaxed);
+        if let Some(fd) = lock(&dir.fd).as_ref() {
+            return Ok(Arc::clone(fd));
+        }
+        // Upwards to the nearest ancestor that is open (a root always is), then down again.
+        let mut chain = vec![Arc::clone(dir)];
+        let mut fd = loop {
+            let (parent, _) = chain.last().and_then(|last| last.place()).ok_or(Errno::STALE)?;
+            let open = lock(&parent.fd).clone();
+            match open {
+                Some(fd) => break fd,
+                None => chain.push(parent),
+            }
+        };
+        while let Some(next) = chain.pop() {
+            fd = self.open_below(&fd, &next)?;
+        }
+        Ok(fd)
+    }
+
+    fn open_below(&self, parent: &OwnedFd, dir: &Arc<RealDir>) -> Result<Arc<OwnedFd>, Errno> {
+        let name = lock(&dir.place).name.clone();
+        let fresh = Arc::new(open_dir(parent, &name)?);
+        let mut slot = lock(&dir.fd);
+        if let Some(fd) = slot.as_ref() {
+            return Ok(Arc::clone(fd));
+        }
+        *slot = Some(Arc::clone(&fresh));
+        drop(slot);
+        self.admit(dir);
+        Ok(fresh)
+    }
+
+    /// Records an open fd, and closes those that were not used since the hand last passed.
+    fn admit(&self, dir: &Arc<RealDir>) {
+        let mut open = lock(&self.open);
+        open.push_back(Arc::downgrade(dir));
+        let mut budget = open.len();
+        while open.len() > self.limit && budget > 0 {
+            budget -= 1;
+            let Some(oldest) = open.pop_front() else { break };
+            let Some(oldest) = oldest.upgrade() else { continue };
+            if oldest.used.swap(false, Ordering::Relaxed) && budget > 1 {
+                open.push_back(Arc::downgrade(&oldest));
+            } else {
+                *lock(&oldest.fd) = None;
+            }
+        }
+    }
+}
+
+/// Opens a directory for listing and as a base for names, by whatever the permissions allow.
+pub(super) fn open_dir(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name, flags | OFlags::RDONLY, Mode::empty()) {
+        Err(Errno::ACCESS | Errno::PERM) => {
+            rustix::fs::openat(parent, name, flags | OFlags::PATH, Mode::empty())
+        }
+        answer => answer,
+    }
+}

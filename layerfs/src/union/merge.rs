@@ -1,0 +1,355 @@
+//! Looking a name up through the layers.
+//!
+//! The rules are those of the kernel's overlay: the topmost entry decides; directories of one name
+//! merge until an opaque one, a file or a whiteout ends the search; a redirect says under which other
+//! name or path the layers below have the directory, or the data of a file without its own.
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::marks::{self, DirMarks};
+use super::whiteout::{self, OPAQUE_FILE, WHITEOUT_FILE};
+use super::{Name, RealDir, RealId, Union};
+use crate::options::Redirects;
+
+/// What a name of the union leads to.
+#[derive(Debug)]
+pub struct Found {
+    /// Its identity: for directories that of the lowest one merged, which copy-up does not change.
+    pub id: RealId,
+    /// The inode number that is shown.
+    pub ino: u64,
+    /// The attributes of the topmost.
+    pub stat: Statx,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// Where a file of the union is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A directory, merged of these, the topmost first.
+    Dir(Arc<[Arc<RealDir>]>),
+    /// Anything else, in one directory of one layer.
+    File {
+        /// The directory.
+        dir: Arc<RealDir>,
+        /// The name there.
+        name: Name,
+        /// Where its data is, when only its metadata is there.
+        data: Option<Box<(Arc<RealDir>, Name)>>,
+    },
+}
+
+/// What one layer has under a name.
+enum Probe {
+    Absent,
+    Whiteout,
+    File(Box<Statx>),
+    Dir(Box<Statx>),
+}
+
+/// `statx` of a name, without following it.
+pub(crate) fn stat(dir: &OwnedFd, name: &OsStr) -> Result<Statx, Errno> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let flags = if name.is_empty() { flags | AtFlags::EMPTY_PATH } else { flags };
+    rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
+}
+
+fn kind(stat: &Statx) -> FileType {
+    FileType::from_raw_mode(stat.stx_mode.into())
+}
+
+/// Whether attributes are those of a whiteout device.
+pub(crate) fn is_whiteout(stat: &Statx) -> bool {
+    stat.stx_rdev_major == 0 && stat.stx_rdev_minor == 0 && kind(stat) == FileType::CharacterDevice
+}
+
+/// A search through the layers.
+struct Search<'u> {
+    union: &'u Union,
+    /// Directories found so far, with the identity of the last.
+    dirs: Vec<Arc<RealDir>>,
+    /// The attributes of the topmost find, and the identity of the lowest.
+    top: Option<Statx>,
+    lowest: Option<RealId>,
+    /// A file whose data has still to be found.
+    metacopy: Option<(Arc<RealDir>, Name, Option<u64>)>,
+    /// Directories in which the name was absent since the last find.
+    passed: Vec<Arc<RealDir>>,
+}
+
+/// Whether a search goes on below.
+enum Step {
+    On,
+    Redirect(OsString),
+    Stop,
+    Done(Box<Found>),
+}
+
+impl Union {
+    /// Looks a name up in the directories that a union directory merges.
+    ///
+    /// # Errors
+    /// What the layers' file systems say; `IO` for a file whose data is nowhere.
+    pub fn lookup(&self, stack: &[Arc<RealDir>], name: &OsStr) -> Result<Option<Found>, Errno> {
+        if name.as_bytes().starts_with(WHITEOUT_FILE) {
+            return Ok(None);
+        }
+        let mut search = Search {
+            union: self,
+            dirs: Vec::new(),
+            top: None,
+            lowest: None,
+            metacopy: None,
+            passed: Vec::new(),
+        };
+        let mut list = Cow::Borrowed(stack);
+        let mut name = Cow::Borrowed(name);
+        let mut path: Option<OsString> = None;
+        let mut next = 0;
+        while let Some(dir) = list.get(next).cloned() {
+            next += 1;
+            let step = match &path {
+                None => search.step(&dir, &name)?,
+                Some(path) => match self.walk(&dir, path)? {
+                    Some((parent, leaf)) => search.step(&parent, &leaf)?,
+                    None => Step::On,
+                },
+            };
+            match step {
+                Step::On => {}
+                Step::Stop => break,
+                Step::Done(found) => return Ok(Some(*found)),
+                Step::Redirect(to) if to.as_bytes().starts_with(b"/") => {
+                    let below = usize::from(dir.layer) + 1;
+                    let roots = self.layers.iter().skip(below);
+                    list = Cow::Owned(roots.map(|layer| Arc::clone(&layer.root)).collect());
+                    path = Some(to);
+                    next = 0;
+                }
+                Step::Redirect(to) => match &mut path {
+                    None => name = Cow::Owned(to),
+                    Some(path) => *path = sibling(path, &to),
+                },
+            }
+        }
+        search.finish()
+    }
+
+    /// Whether the layers below the one that takes changes show a name.
+    ///
+    /// # Errors
+    /// What the layers' file systems say.
+    pub fn lower_has(&self, stack: &[Arc<RealDir>], name: &OsStr) -> Result<bool, Errno> {
+        let lower = match stack {
+            [first, rest @ ..] if self.is_upper(first) => rest,
+            all => all,
+        };
+        if lower.is_empty() {
+            return Ok(false);
+        }
+        Ok(self.lookup(lower, name)?.is_some())
+    }
+
+    /// The directory and the last name of a path from a layer's root.
+    fn walk(
+        &self,
+        root: &Arc<RealDir>,
+        path: &OsStr,
+    ) -> Result<Option<(Arc<RealDir>, OsString)>, Errno> {
+        let parts = path.as_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+        let mut parts = parts.peekable();
+        let mut dir = Arc::clone(root);
+        while let Some(part) = parts.next() {
+            let part = OsStr::from_bytes(part);
+            if part == ".." || part == "." {
+                return Ok(None);
+            }
+            if parts.peek().is_none() {
+                return Ok(Some((dir, part.to_owned())));
+            }
+            let fd = match self.fds.get(&dir) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                answer => answer?,
+            };
+            match stat(&fd, part) {
+                Ok(found) if kind(&found) == FileType::Directory => {}
+                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            dir = RealDir::child(&dir, part);
+        }
+        Ok(None)
+    }
+
+    fn probe(&self, dir: &Arc<RealDir>, fd: &OwnedFd, name: &OsStr) -> Result<Probe, Errno> {
+        let stat = match stat(fd, name) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Probe::Absent),
+            Err(error) => return Err(error),
+        };
+        if kind(&stat) == FileType::Directory {
+            return Ok(Probe::Dir(Box::new(stat)));
+        }
+        let marked = dir.attr_whiteouts.load(Ordering::Relaxed)
+            && stat.stx_size == 0
+            && kind(&stat) == FileType::RegularFile
+            && marks::of_file(self.prefix, fd, name)?.whiteout;
+        Ok(if marked || is_whiteout(&stat) { Probe::Whiteout } else { Probe::File(Box::new(stat)) })
+    }
+
+    /// The marks of a directory that hide or redirect what is below it.
+    fn dir_marks(&self, fd: &OwnedFd, name: &OsStr) -> Result<DirMarks, Errno> {
+        let mut marks = marks::of_dir(self.prefix, fd, name)?;
+        if !marks.opaque {
+            let mut inner = name.to_owned();
+            inner.push("/");
+            inner.push(OPAQUE_FILE);
+            marks.opaque = stat(fd, &inner).is_ok();
+        }
+        if self.redirects == Redirects::Ignore {
+            marks.redirect = None;
+        }
+        Ok(marks)
+    }
+}
+
+/// A path with its last name changed.
+fn sibling(path: &OsStr, name: &OsStr) -> OsString {
+    let bytes = path.as_bytes();
+    let end = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let mut path = OsStr::from_bytes(&bytes[..end]).to_owned();
+    path.push(name);
+    path
+}
+
+impl Search<'_> {
+    fn step(&mut self, dir: &Arc<RealDir>, name: &OsStr) -> Result<Step, Errno> {
+        let fd = self.union.fds.get(dir)?;
+        let probe = self.union.probe(dir, &fd, name)?;
+        if !matches!(probe, Probe::Absent) {
+            for above in std::mem::take(&mut self.passed) {
+                if whiteout::has_file(&*self.union.fds.get(&above)?, name) {
+                    return Ok(Step::Stop);
+                }
+            }
+        }
+        match probe {
+            Probe::Absent => {
+                self.passed.push(Arc::clone(dir));
+                Ok(Step::On)
+            }
+            Probe::Whiteout => Ok(Step::Stop),
+            Probe::File(stat) => self.file(dir, &fd, name, *stat),
+            Probe::Dir(stat) => self.dir(dir, &fd, name, *stat),
+        }
+    }
+
+    fn dir(
+        &mut self,
+        dir: &Arc<RealDir>,
+        fd: &OwnedFd,
+        name: &OsStr,
+        stat: Statx,
+    ) -> Result<Step, Errno> {
+        if self.metacopy.is_some() {
+            return Ok(Step::Stop);
+        }
+        let child = RealDir::child(dir, name);
+        self.lowest = Some(self.union.id(dir, &stat));
+        self.top.get_or_insert(stat);
+        let lowest = self.union.is_lowest(dir);
+        let marks = if lowest { DirMarks::default() } else { self.union.dir_marks(fd, name)? };
+        child.attr_whiteouts.store(marks.attr_whiteouts, Ordering::Relaxed);
+        self.dirs.push(child);
+        if marks.opaque || lowest {
+            return Ok(Step::Stop);
+        }
+        Ok(marks.redirect.map_or(Step::On, Step::Redirect))
+    }
+
+    fn file(
+        &mut self,
+        dir: &Arc<RealDir>,
+        fd: &OwnedFd,
+        name: &OsStr,
+        stat: Statx,
+    ) -> Result<Step, Errno> {
+        if !self.dirs.is_empty() {
+            return Ok(Step::Stop);
+        }
+        let lowest = self.union.is_lowest(dir);
+        let regular = kind(&stat) == FileType::RegularFile;
+        let marked = !lowest && (regular || self.union.is_upper(dir));
+        let marks = match marked {
+            true => marks::of_file(self.union.prefix, fd, name)?,
+            false => marks::FileMarks::default(),
+        };
+        if let Some((top, top_name, origin)) = self.metacopy.take() {
+            if !regular {
+                return Err(Errno::IO);
+            }
+            if marks.metacopy {
+                self.metacopy = Some((top, top_name, origin));
+                return Ok(marks.redirect.map_or(Step::On, Step::Redirect));
+            }
+            let data = Some(Box::new((Arc::clone(dir), Name::from(name))));
+            return self.done(top, top_name, data, origin).map(Step::Done);
+        }
+        self.lowest = Some(self.union.id(dir, &stat));
+        self.top = Some(stat);
+        let origin = marks.origin.filter(|_| self.union.is_upper(dir));
+        if marks.metacopy && regular {
+            self.metacopy = Some((Arc::clone(dir), Name::from(name), origin));
+            return Ok(marks.redirect.map_or(Step::On, Step::Redirect));
+        }
+        if let Some(found) = self.indexed(dir, name) {
+            return Ok(Step::Done(found));
+        }
+        self.done(Arc::clone(dir), Name::from(name), None, origin).map(Step::Done)
+    }
+
+    /// The upper copy of a lower file that was copied up under another of its names.
+    fn indexed(&mut self, dir: &Arc<RealDir>, name: &OsStr) -> Option<Box<Found>> {
+        let (stat, lower) = (self.top.as_ref()?, self.lowest?);
+        if stat.stx_nlink < 2 || self.union.is_upper(dir) {
+            return None;
+        }
+        let (dir, name, stat) = self.union.indexed(dir, name)?;
+        let id = self.union.id(&dir, &stat);
+        let ino = self.union.shown(lower);
+        let place = Place::File { dir, name: Name::from(&*name), data: None };
+        Some(Box::new(Found { id, ino, stat, place }))
+    }
+
+    fn done(
+        &mut self,
+        dir: Arc<RealDir>,
+        name: Name,
+        data: Option<Box<(Arc<RealDir>, Name)>>,
+        origin: Option<u64>,
+    ) -> Result<Box<Found>, Errno> {
+        let (Some(stat), Some(id)) = (self.top.take(), self.lowest) else {
+            return Err(Errno::IO);
+        };
+        let ino = self.union.shown_origin(origin).unwrap_or_else(|| self.union.shown(id));
+        Ok(Box::new(Found { id, ino, stat, place: Place::File { dir, name, data } }))
+    }
+
+    fn finish(self) -> Result<Option<Found>, Errno> {
+        if self.metacopy.is_some() {
+            return Err(Errno::IO);
+        }
+        let (Some(stat), Some(id)) = (self.top, self.lowest) else { return Ok(None) };
+        let ino = self.union.shown(id);
+        Ok(Some(Found { id, ino, stat, place: Place::Dir(self.dirs.into()) }))
+    }
+}

@@ -1,0 +1,166 @@
+//! The layers below a mount, and how they make one tree.
+//!
+//! Everything here works on real directories and names; nodes, which the kernel's requests speak of,
+//! are above it ([`crate::node`]).
+
+mod copy;
+mod copyup;
+mod fds;
+mod index;
+mod list;
+pub mod marks;
+mod merge;
+mod open;
+pub mod origin;
+mod whiteout;
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub use copyup::{Copied, Lower};
+pub use fds::{FdCache, Name, RealDir, lock};
+pub use list::{Entry, Listing};
+pub(crate) use merge::stat;
+pub use merge::{Found, Place};
+pub use whiteout::WHITEOUT_FILE;
+
+use crate::options::{Options, Redirects};
+
+/// An inode of the layers: which file system, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RealId {
+    /// The place in the table of the layers' file systems; 0 is that of the top layer.
+    pub fs: u16,
+    /// The number.
+    pub ino: u64,
+}
+
+/// One layer.
+#[derive(Debug)]
+pub struct Layer {
+    /// Its root.
+    pub root: Arc<RealDir>,
+    /// Its device number.
+    pub dev: u64,
+    /// The place of its file system in the table.
+    pub fs: u16,
+    /// The identity of its file system; zeros when it has none.
+    pub uuid: [u8; 16],
+}
+
+/// Where unfinished things are, on the upper layer's file system.
+#[derive(Debug)]
+pub struct Work {
+    /// The directory `work` below the one that the option names, as the kernel lays it out.
+    pub dir: OwnedFd,
+    /// The directory `index`, which keeps one link to each copied-up lower hard link.
+    pub index: Option<Arc<RealDir>>,
+    next: AtomicU64,
+    whiteouts: Mutex<whiteout::Source>,
+}
+
+impl Work {
+    /// A name in the work directory that nobody else uses.
+    pub fn name(&self) -> String {
+        format!("#{:x}", self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The layers of a mount, the topmost first.
+#[derive(Debug)]
+pub struct Union {
+    /// The layers; the first takes changes if [`Self::work`] is there.
+    pub layers: Vec<Layer>,
+    /// The work directory; none for a read-only mount.
+    pub work: Option<Work>,
+    /// Which marks are written and believed.
+    pub prefix: marks::Prefix,
+    /// The directories whose fds are open.
+    pub fds: FdCache,
+    /// What renaming directories does, and whether their marks are followed.
+    pub redirects: Redirects,
+    /// Whether data is synced before a copy becomes visible.
+    pub sync: bool,
+    /// Whether lower hard links stay together.
+    pub index: bool,
+    file_systems: Mutex<Vec<u64>>,
+    xino: bool,
+    /// The one file system of all lower layers, if it is one.
+    lower_fs: Option<u16>,
+}
+
+impl Union {
+    /// Whether a directory belongs to the layer that takes changes.
+    pub fn is_upper(&self, dir: &RealDir) -> bool {
+        dir.layer == 0 && self.work.is_some()
+    }
+
+    /// Whether a file is in the layer that takes changes.
+    pub fn is_upper_place(&self, place: &Place) -> bool {
+        match place {
+            Place::Dir(stack) => stack.first().is_some_and(|dir| self.is_upper(dir)),
+            Place::File { dir, .. } => self.is_upper(dir),
+        }
+    }
+
+    /// The roots of all layers: what the root of the mount merges.
+    pub fn roots(&self) -> Arc<[Arc<RealDir>]> {
+        self.layers.iter().map(|layer| Arc::clone(&layer.root)).collect()
+    }
+
+    /// Whether a layer is the lowest, below which nothing is searched.
+    fn is_lowest(&self, dir: &RealDir) -> bool {
+        usize::from(dir.layer) + 1 >= self.layers.len()
+    }
+
+    /// The layer that a directory is in.
+    pub fn layer(&self, dir: &RealDir) -> &Layer {
+        &self.layers[usize::from(dir.layer).min(self.layers.len() - 1)]
+    }
+
+    /// The identity of an inode that was found below `dir`.
+    pub fn id(&self, dir: &RealDir, stat: &rustix::fs::Statx) -> RealId {
+        let dev = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+        let layer = self.layer(dir);
+        if dev == layer.dev {
+            return RealId { fs: layer.fs, ino: stat.stx_ino };
+        }
+        // Another file system is mounted somewhere inside of the layer.
+        let mut known = lock(&self.file_systems);
+        let place = known.iter().position(|known| *known == dev).unwrap_or_else(|| {
+            known.push(dev);
+            known.len() - 1
+        });
+        RealId { fs: u16::try_from(place).unwrap_or(u16::MAX), ino: stat.stx_ino }
+    }
+
+    /// The inode number that the mount shows: that of the layer, with the file system in the high
+    /// byte where there are several and the number leaves room.
+    pub fn shown(&self, id: RealId) -> u64 {
+        if id.fs == 0 || !self.xino || id.ino >> 56 != 0 {
+            return id.ino;
+        }
+        id.ino | u64::from(id.fs) << 56
+    }
+
+    /// The number shown for an upper file that says which lower one it is a copy of.
+    fn shown_origin(&self, origin: Option<u64>) -> Option<u64> {
+        Some(self.shown(RealId { fs: self.lower_fs?, ino: origin? }))
+    }
+
+    /// Opens the layers that the options name.
+    ///
+    /// # Errors
+    /// A layer that cannot be opened, or a work directory that does not fit the upper one.
+    pub fn open(options: &Options) -> crate::error::Result<Self> {
+        open::open(options)
+    }
+}
+
+/// Opens a directory once more, for a listing with a position of its own.
+pub(crate) fn open_listing(dir: &OwnedFd) -> Result<OwnedFd, rustix::io::Errno> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, ".", flags, Mode::empty())
+}

@@ -1,0 +1,201 @@
+//! Opening the layers of a mount, and clearing what an earlier mount left in the work directory.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
+
+use super::marks::Prefix;
+use super::whiteout::Source;
+use super::{FdCache, Layer, RealDir, Union, Work};
+use crate::error::{Error, Result};
+use crate::options::Options;
+
+/// Fds that are left for requests in flight, channels and open files.
+const RESERVE: u64 = 256;
+
+fn open_path(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => rustix::fs::open(path, flags | OFlags::PATH, Mode::empty()),
+        answer => answer,
+    }
+    .map_err(|error| Error::sys("open", path, error))
+}
+
+fn device(fd: impl AsFd, path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+        .map_err(|error| Error::sys("statx", path, error))?;
+    Ok(rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor))
+}
+
+pub(super) fn open(options: &Options) -> Result<Union> {
+    options.check()?;
+    let mut file_systems: Vec<u64> = Vec::new();
+    let mut layers = Vec::new();
+    let paths = options.upper.iter().chain(&options.lower);
+    for (index, path) in paths.enumerate() {
+        let fd = open_path(path)?;
+        let dev = device(&fd, path)?;
+        let fs = file_systems.iter().position(|known| *known == dev).unwrap_or_else(|| {
+            file_systems.push(dev);
+            file_systems.len() - 1
+        });
+        let uuid = cow_sys::handle::file_system_uuid(&fd).unwrap_or_default();
+        let index = u16::try_from(index).map_err(|_| Error::option("too many layers"))?;
+        let fs = u16::try_from(fs).map_err(|_| Error::option("too many file systems"))?;
+        layers.push(Layer { root: RealDir::root(index, fd), dev, fs, uuid });
+    }
+    let writable = options.upper.is_some() && !options.read_only;
+    let (work, prefix) = match (&options.work, &layers[..]) {
+        (Some(path), [upper, ..]) if writable => {
+            let (work, prefix) = open_work(options, path, upper)?;
+            (Some(work), prefix)
+        }
+        _ => (None, readable_prefix(options)),
+    };
+    let lower = &layers[usize::from(options.upper.is_some())..];
+    let lower_fs = lower.first().map(|layer| layer.fs);
+    let lower_fs = lower_fs.filter(|fs| lower.iter().all(|layer| layer.fs == *fs));
+    Ok(Union {
+        work,
+        prefix,
+        fds: FdCache::new(fd_budget()),
+        redirects: options.redirects,
+        sync: !options.volatile,
+        index: options.index,
+        xino: options.xino,
+        lower_fs,
+        file_systems: Mutex::new(file_systems),
+        layers,
+    })
+}
+
+/// Raises the soft limit of open files to the hard one, and leaves a part of it for what is not a
+/// directory of the layers.
+fn fd_budget() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let current = current.unwrap_or(1 << 20);
+    usize::try_from((current.saturating_sub(RESERVE) / 2).clamp(64, 16_384)).unwrap_or(64)
+}
+
+/// The prefix that a read-only mount believes: what root wrote, unless this is not root.
+fn readable_prefix(options: &Options) -> Prefix {
+    if options.userxattr || !rustix::process::geteuid().is_root() {
+        return Prefix::User;
+    }
+    Prefix::Trusted
+}
+
+/// Which marks can be written, found by writing one.
+fn writable_prefix(options: &Options, work: &OwnedFd) -> Prefix {
+    let probe = Prefix::Trusted.name("probe");
+    let here = OsStr::new("");
+    if !options.userxattr && cow_sys::xattr::set(work, here, &probe, b"y").is_ok() {
+        let _ = cow_sys::xattr::remove(work, here, &probe);
+        return Prefix::Trusted;
+    }
+    Prefix::User
+}
+
+fn open_work(options: &Options, path: &Path, upper: &Layer) -> Result<(Work, Prefix)> {
+    let base = open_path(path)?;
+    if device(&base, path)? != upper.dev {
+        return Err(Error::refused(path, "the work directory is not on the upper's file system"));
+    }
+    if base_holds_upper(&base, options) {
+        return Err(Error::refused(path, "the work directory lies inside of the upper directory"));
+    }
+    if rustix::fs::statat(&base, "work/incompat/volatile", AtFlags::empty()).is_ok() {
+        return Err(Error::refused(
+            path,
+            "an earlier mount was volatile; remove work/incompat/volatile if the machine did not \
+             crash since",
+        ));
+    }
+    let dir = make_dir(&base, "work", path)?;
+    clear(&dir, path)?;
+    let prefix = writable_prefix(options, &dir);
+    let index = match options.index {
+        true => Some(RealDir::root(0, make_dir(&base, "index", path)?)),
+        false => None,
+    };
+    let whiteouts = Mutex::new(Source::probe(&dir));
+    Ok((Work { dir, index, next: AtomicU64::new(0), whiteouts }, prefix))
+}
+
+fn base_holds_upper(base: &OwnedFd, options: &Options) -> bool {
+    let (Some(upper), Some(work)) = (&options.upper, &options.work) else { return false };
+    let _ = base;
+    match (upper.canonicalize(), work.canonicalize()) {
+        (Ok(upper), Ok(work)) => work.starts_with(&upper) || upper.starts_with(&work),
+        _ => false,
+    }
+}
+
+fn make_dir(base: &OwnedFd, name: &str, path: &Path) -> Result<OwnedFd> {
+    match rustix::fs::mkdirat(base, name, Mode::empty()) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(Error::sys("mkdir", path.join(name), error)),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(base, name, flags, Mode::empty()) {
+        // Without CAP_DAC_OVERRIDE a directory of mode 0 is closed even to its owner.
+        Err(Errno::ACCESS) => {
+            let _ = rustix::fs::chmodat(base, name, Mode::RWXU, AtFlags::empty());
+            rustix::fs::openat(base, name, flags, Mode::empty())
+        }
+        answer => answer,
+    }
+    .map_err(|error| Error::sys("open", path.join(name), error))
+}
+
+/// Removes what a mount that ended badly left unfinished.
+fn clear(dir: &OwnedFd, path: &Path) -> Result<()> {
+    let failed = |error: Errno| Error::sys("clear", path, error);
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_owned();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    for name in names {
+        remove_tree(dir, OsStr::new(&*name.to_string_lossy())).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Removes a name and everything below it; what is not there is removed.
+pub(super) fn remove_tree(dir: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let inner = rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve)?;
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&inner)? {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    for name in names {
+        use std::os::unix::ffi::OsStrExt as _;
+        remove_tree(&inner, OsStr::from_bytes(name.to_bytes()))?;
+    }
+    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+}

@@ -1,0 +1,92 @@
+//! `overlay.origin`: from which lower inode an upper file was copied up (`struct ovl_fh`).
+//!
+//! It keeps `st_ino` the same over copy-up and over mounts. The file system's own handle is in it; of
+//! the usual file systems it holds the inode number at a known place, so nothing has to be opened.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+
+use cow_sys::handle::{self, FileHandle};
+use rustix::io::Errno;
+
+/// `OVL_FH_VERSION`, `OVL_FH_MAGIC`.
+const VERSION: u8 = 0;
+const MAGIC: u8 = 0xfb;
+/// `OVL_FH_FLAG_BIG_ENDIAN`, set to what this machine is.
+const FLAGS: u8 = if cfg!(target_endian = "big") { 1 } else { 0 };
+/// Bytes before the handle: version, magic, length, flags, kind, uuid.
+const HEAD: usize = 5 + 16;
+
+/// Builds the attribute's value for a file below `dir`.
+pub fn encode(dir: &OwnedFd, name: &OsStr, uuid: &[u8; 16]) -> Result<Vec<u8>, Errno> {
+    let handle = handle::of(dir, name)?;
+    lay_out(&handle, uuid).ok_or(Errno::OPNOTSUPP)
+}
+
+fn lay_out(handle: &FileHandle, uuid: &[u8; 16]) -> Option<Vec<u8>> {
+    let length = u8::try_from(HEAD + handle.bytes.len()).ok()?;
+    let kind = u8::try_from(handle.kind).ok()?;
+    let mut value = vec![VERSION, MAGIC, length, FLAGS, kind];
+    value.extend_from_slice(uuid);
+    value.extend_from_slice(&handle.bytes);
+    Some(value)
+}
+
+/// The inode number that a value names, where its format is known.
+pub fn inode(value: &[u8]) -> Option<u64> {
+    let [VERSION, MAGIC, length, FLAGS, kind, ..] = *value else { return None };
+    if usize::from(length) != value.len() || value.len() <= HEAD {
+        return None;
+    }
+    let handle = &value[HEAD..];
+    let word = |at: usize| Some(u32::from_ne_bytes(handle.get(at..at + 4)?.try_into().ok()?));
+    let long = |at: usize| Some(u64::from_ne_bytes(handle.get(at..at + 8)?.try_into().ok()?));
+    match (kind, handle.len()) {
+        // ext4, xfs and others: inode, generation.
+        (0x01, 8) => word(0).map(u64::from),
+        // tmpfs: generation, then the low and the high word of the inode.
+        (0x01, 12) => Some(u64::from(word(4)?) | u64::from(word(8)?) << 32),
+        // xfs with 64-bit inodes; btrfs.
+        (0x81, 12) | (0x4d, 20) => long(0),
+        _ => None,
+    }
+    .filter(|inode| *inode != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_of_each_known_kind_gives_its_inode() {
+        let cases: &[(u8, Vec<u8>, Option<u64>)] = &[
+            (0x01, [77u32.to_ne_bytes(), 5u32.to_ne_bytes()].concat(), Some(77)),
+            (
+                0x01,
+                [9u32.to_ne_bytes(), 3u32.to_ne_bytes(), 1u32.to_ne_bytes()].concat(),
+                Some(3 | 1 << 32),
+            ),
+            (0x81, [7u64.to_ne_bytes().to_vec(), 4u32.to_ne_bytes().to_vec()].concat(), Some(7)),
+            (0x22, vec![1, 2, 3, 4], None),
+        ];
+        for (kind, bytes, inode_number) in cases {
+            let handle = FileHandle { kind: i32::from(*kind), bytes: bytes.clone() };
+            let value = lay_out(&handle, &[0; 16]).expect("a short handle");
+            assert_eq!(inode(&value), *inode_number, "kind {kind:#x}");
+            assert_eq!(inode(&value[..value.len() - 1]), None, "a cut value of kind {kind:#x}");
+        }
+    }
+
+    #[test]
+    fn the_handle_of_a_real_file_names_its_inode() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("f"), "x").expect("a file");
+        let fd = OwnedFd::from(std::fs::File::open(dir.path()).expect("open"));
+        let Ok(value) = encode(&fd, OsStr::new("f"), &[0; 16]) else { return };
+        use std::os::unix::fs::MetadataExt as _;
+        let expected = std::fs::metadata(dir.path().join("f")).expect("stat").ino();
+        if let Some(found) = inode(&value) {
+            assert_eq!(found, expected, "the inode inside the handle");
+        }
+    }
+}
