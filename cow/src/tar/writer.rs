@@ -18,7 +18,9 @@ const BUFFER: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     inner: W,
-    buffer: Vec<u8>,
+    buffer: Box<[u8]>,
+    /// How much of the buffer waits to be passed on.
+    filled: usize,
     records: Vec<u8>,
     /// Bytes passed on to `inner`.
     passed: u64,
@@ -32,7 +34,8 @@ impl<W: Write> Writer<W> {
     pub fn new(inner: W) -> Self {
         Self {
             inner,
-            buffer: Vec::with_capacity(BUFFER),
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            filled: 0,
             records: Vec::new(),
             passed: 0,
             owed: 0,
@@ -74,20 +77,20 @@ impl<W: Write> Writer<W> {
     pub fn copy(&mut self, from: &mut impl Read) -> Result<u64> {
         let mut copied = 0;
         while self.owed > 0 {
-            if self.buffer.len() >= BUFFER {
-                self.pass_on()?;
+            let want = usize::try_from(self.owed).map_or(BUFFER, |owed| owed.min(BUFFER));
+            // One read takes a small file whole, and most of the buffer of a large one.
+            self.make_room(want.min(BUFFER / 2))?;
+            let room = want.min(BUFFER - self.filled);
+            match from.read(&mut self.buffer[self.filled..self.filled + room]) {
+                Ok(0) => break,
+                Ok(read) => {
+                    self.filled += read;
+                    copied += read as u64;
+                    self.owed -= read as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::sys("read content", "", error)),
             }
-            let room = (BUFFER - self.buffer.len()) as u64;
-            let read = from
-                .by_ref()
-                .take(room.min(self.owed))
-                .read_to_end(&mut self.buffer)
-                .map_err(|error| Error::sys("read content", "", error))?;
-            if read == 0 {
-                break;
-            }
-            copied += read as u64;
-            self.owed -= read as u64;
         }
         Ok(copied)
     }
@@ -112,30 +115,34 @@ impl<W: Write> Writer<W> {
     }
 
     fn zeros(&mut self, count: usize) -> Result<()> {
-        if self.buffer.len() + count > BUFFER {
-            self.pass_on()?;
-        }
-        self.buffer.resize(self.buffer.len() + count, 0);
+        self.make_room(count)?;
+        self.buffer[self.filled..self.filled + count].fill(0);
+        self.filled += count;
         Ok(())
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.buffer.len() + bytes.len() > BUFFER {
-            self.pass_on()?;
-        }
-        if bytes.len() >= BUFFER {
+        self.make_room(bytes.len())?;
+        if bytes.len() > BUFFER {
             self.inner.write_all(bytes).map_err(|error| Error::sys("write tar", "", error))?;
             self.passed += bytes.len() as u64;
         } else {
-            self.buffer.extend_from_slice(bytes);
+            self.buffer[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
+            self.filled += bytes.len();
         }
         Ok(())
     }
 
+    /// Empties the buffer if it cannot take so much more.
+    fn make_room(&mut self, count: usize) -> Result<()> {
+        if self.filled + count > BUFFER { self.pass_on() } else { Ok(()) }
+    }
+
     fn pass_on(&mut self) -> Result<()> {
-        self.inner.write_all(&self.buffer).map_err(|error| Error::sys("write tar", "", error))?;
-        self.passed += self.buffer.len() as u64;
-        self.buffer.clear();
+        let bytes = &self.buffer[..self.filled];
+        self.inner.write_all(bytes).map_err(|error| Error::sys("write tar", "", error))?;
+        self.passed += self.filled as u64;
+        self.filled = 0;
         Ok(())
     }
 
