@@ -8,7 +8,7 @@ use std::time::Duration;
 use redb::Database;
 
 /// How long a change may stay in memory alone.
-const DELAY: Duration = Duration::from_secs(1);
+const DELAY: Duration = Duration::from_millis(200);
 
 /// The database with the thread that syncs it.
 pub(super) struct Flusher {

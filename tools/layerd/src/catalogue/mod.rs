@@ -4,7 +4,7 @@
 //! quick to find, and [`owner`] says what a layer's metadata file must tell so that the catalogue can
 //! be rebuilt. Because of that a transaction need not be durable: what a crash takes away is found
 //! again when the store is opened. A thread of the catalogue's own makes durable what was written,
-//! within a second.
+//! within a fraction of a second.
 //!
 //! Rows are JSON, each table one idea:
 //!
@@ -53,7 +53,7 @@ const CACHE: usize = 8 << 20;
 pub(crate) enum Durability {
     /// When the call returns.
     Now,
-    /// Within a second; what is lost before is found again in the layers.
+    /// A little later; what is lost before is found again in the layers.
     Soon,
 }
 
