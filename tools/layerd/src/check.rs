@@ -12,7 +12,7 @@ use drivers::Driver;
 
 use crate::catalogue::{Catalogue, Change as _, Durability, Lookup as _};
 use crate::error::{Error, ErrorKind, Result};
-use crate::reconcile::garbage::{self, Garbage};
+use crate::reconcile::garbage::{self, Waste};
 use crate::reconcile::{self, Severity, Step};
 use crate::root::{Access, CATALOGUE, Root};
 use crate::store::{Opener, open_catalogue, open_driver, with_state};
@@ -180,24 +180,21 @@ impl Check {
         let name = driver.name();
         let failed = |e| Error::driver(format!("check {name}"), e);
         let infos = driver.list().map_err(failed)?;
-        let Garbage { unreferenced, orphans } =
-            garbage::find(&self.catalogue.read()?, name, &infos)?;
-        for (chain, info) in unreferenced {
-            let problem = format!("{name}: layer {} of chain {chain} is in no image", info.id);
+        for Waste { chain, info } in garbage::find(&self.catalogue.read()?, name, &infos)? {
+            let problem = match &chain {
+                Some(chain) => format!("{name}: layer {} of chain {chain} is in no image", info.id),
+                None => format!("{name}: layer {} belongs to nobody", info.id),
+            };
             self.report.note(problem, false, self.repair);
-            if self.repair {
+            if !self.repair {
+                continue;
+            }
+            if let Some(chain) = &chain {
                 self.catalogue.write(Durability::Now, |w| {
-                    w.delete_layer(name, &chain, &info.id, info.parent.as_ref())
+                    w.delete_layer(name, chain, &info.id, info.parent.as_ref())
                 })?;
-                driver.remove(&info.id).map_err(failed)?;
             }
-        }
-        for info in orphans {
-            let problem = format!("{name}: layer {} belongs to nobody", info.id);
-            self.report.note(problem, false, self.repair);
-            if self.repair {
-                driver.remove(&info.id).map_err(failed)?;
-            }
+            driver.remove(&info.id).map_err(failed)?;
         }
         Ok(())
     }

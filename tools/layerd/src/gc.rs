@@ -9,7 +9,7 @@ use drivers::{Driver, LayerId, LayerInfo};
 
 use crate::catalogue::{Change as _, Durability, Lookup as _};
 use crate::error::{Error, ErrorKind, Result};
-use crate::reconcile::garbage::{self, Garbage};
+use crate::reconcile::garbage::{self, Waste};
 use crate::store::{Removed, Store};
 
 impl Store {
@@ -27,22 +27,19 @@ impl Store {
     fn collect(&self, driver: &dyn Driver, removed: &mut Removed) -> Result<()> {
         let name = driver.name();
         let infos = driver.list().map_err(|e| Error::driver("collect garbage", e))?;
-        let Garbage { unreferenced, orphans } =
-            garbage::find(&self.catalogue.read()?, name, &infos)?;
-        for (chain, _) in unreferenced {
-            let dropped = {
-                let _images = self.lock_images();
-                self.drop_chain_row(name, &chain)?
-            };
-            if let Some(layer) = dropped {
-                remove_layer(driver, &layer, removed);
-                removed.layers.push(chain);
-            }
-        }
-        for info in orphans {
+        for Waste { chain, info } in garbage::find(&self.catalogue.read()?, name, &infos)? {
+            if let Some(chain) = chain {
+                let dropped = {
+                    let _images = self.lock_images();
+                    self.drop_chain_row(name, &chain)?
+                };
+                if let Some(layer) = dropped {
+                    remove_layer(driver, &layer, removed);
+                    removed.layers.push(chain);
+                }
             // A layer in the making is pinned until its row is there: asked in this order, one of
             // the two is seen.
-            if !self.pins.contains(name, info.id.as_str()) && !self.has_row(name, &info)? {
+            } else if !self.pins.contains(name, info.id.as_str()) && !self.has_row(name, &info)? {
                 remove_layer(driver, &info.id, removed);
             }
         }

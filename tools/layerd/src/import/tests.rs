@@ -1,10 +1,11 @@
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
+use drivers::{CreateOptions, LayerId, LayerRecord};
 use serde_json::json;
 
 use super::*;
-use crate::testing::{Archive, Bench, NEEDS_LOWER, layer_tar};
+use crate::testing::{Archive, Bench, Memory, NEEDS_LOWER, layer_tar};
 
 fn layers(names: &[&str]) -> Vec<Vec<u8>> {
     names.iter().map(|name| layer_tar(name, name)).collect()
@@ -254,4 +255,39 @@ fn a_root_file_system_becomes_an_image() {
     assert_eq!((error.kind(), bench.vfs.len()), (ErrorKind::NoSpace, 1), "{error}");
     drop(store);
     bench.assert_sound("after a root file system");
+}
+
+#[test]
+fn what_a_killed_import_leaves_goes_at_the_next_start() {
+    let label = |content_size| crate::catalogue::owner::Owner::Image { content_size };
+    for committed in 0..4 {
+        let bench = Bench::new();
+        drop(bench.open());
+        // As an import in order leaves them: the lower layers committed, the next one on them active.
+        let driver = Memory::new("vfs", &bench.vfs);
+        let (mut below, mut chain) = (None, None::<ChainId>);
+        for number in 0..=committed {
+            let id: LayerId = number.to_string().parse().unwrap();
+            let labels = label(0).to_labels().unwrap();
+            let options = CreateOptions { labels, ..CreateOptions::active() };
+            driver.create(&id, below.as_ref(), &options).unwrap();
+            if number < committed {
+                let diff_id = DiffId::new(Digest::of(id.as_str().as_bytes()));
+                chain = Some(chain.map_or(ChainId::base(&diff_id), |below| below.push(&diff_id)));
+                let record = LayerRecord {
+                    diff_id: Some(diff_id),
+                    chain_id: chain,
+                    labels: label(1).to_labels().unwrap(),
+                    ..LayerRecord::default()
+                };
+                driver.commit(&id, &record).unwrap();
+            }
+            below = Some(id);
+        }
+        let looked = bench.check(false);
+        assert_eq!(looked.findings.len(), committed + 1, "{committed} committed: {looked:?}");
+        drop(bench.open());
+        assert_eq!(bench.vfs.len(), 0, "{committed} committed: layers are left");
+        bench.assert_sound("after a start");
+    }
 }

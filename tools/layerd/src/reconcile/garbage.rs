@@ -8,17 +8,18 @@ use drivers::{LayerId, LayerInfo};
 use crate::catalogue::Lookup;
 use crate::error::Result;
 
-/// The layers of one driver that can go; in each list, those on top come first.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Garbage {
-    /// Layers of images on which nothing lies any more.
-    pub(crate) unreferenced: Vec<(ChainId, LayerInfo)>,
-    /// Layers that the catalogue does not know: a crash left them.
-    pub(crate) orphans: Vec<LayerInfo>,
+/// A layer that can go.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Waste {
+    /// Its stack, for a layer of images on which nothing lies any more; none for a layer that the
+    /// catalogue does not know, because a crash left it.
+    pub(crate) chain: Option<ChainId>,
+    /// The layer.
+    pub(crate) info: LayerInfo,
 }
 
-/// Finds what can go of one driver's layers.
-pub(crate) fn find(rows: &impl Lookup, driver: &str, infos: &[LayerInfo]) -> Result<Garbage> {
+/// Finds what can go of one driver's layers, those on top first.
+pub(crate) fn find(rows: &impl Lookup, driver: &str, infos: &[LayerInfo]) -> Result<Vec<Waste>> {
     let by_id: HashMap<&str, &LayerInfo> =
         infos.iter().map(|info| (info.id.as_str(), info)).collect();
     let chains: HashMap<LayerId, ChainId> = rows
@@ -35,7 +36,7 @@ pub(crate) fn find(rows: &impl Lookup, driver: &str, infos: &[LayerInfo]) -> Res
         .collect();
 
     let mut above = children(rows, driver, infos)?;
-    let mut garbage = Garbage::default();
+    let mut waste = Vec::new();
     let mut todo: Vec<&LayerInfo> = infos
         .iter()
         .filter(|info| above.get(info.id.as_str()).is_none_or(HashSet::is_empty))
@@ -44,10 +45,7 @@ pub(crate) fn find(rows: &impl Lookup, driver: &str, infos: &[LayerInfo]) -> Res
         if snapshots.contains(&info.id) {
             continue;
         }
-        match chains.get(&info.id) {
-            Some(chain) => garbage.unreferenced.push((*chain, info.clone())),
-            None => garbage.orphans.push(info.clone()),
-        }
+        waste.push(Waste { chain: chains.get(&info.id).copied(), info: info.clone() });
         let Some(parent) = &info.parent else { continue };
         if let Some(others) = above.get_mut(parent.as_str()) {
             others.remove(info.id.as_str());
@@ -56,7 +54,7 @@ pub(crate) fn find(rows: &impl Lookup, driver: &str, infos: &[LayerInfo]) -> Res
             }
         }
     }
-    Ok(garbage)
+    Ok(waste)
 }
 
 /// Who lies on each layer, by the driver's word and by the catalogue's.
