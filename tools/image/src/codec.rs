@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
+use crate::error::Error;
 use crate::gzip::GzipReader;
 use crate::index::{BLOCK, checksum_matches};
 
@@ -84,8 +85,24 @@ impl Compression {
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                Box::new(decoder)
+                Box::new(ZstdReader(decoder))
             }
+        })
+    }
+}
+
+/// Gives the library's errors, which have no kind of their own, the one of damaged data.
+struct ZstdReader<R>(R);
+
+impl<R: Read> Read for ZstdReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| {
+            let of_input = error.raw_os_error().is_some()
+                || error.get_ref().is_some_and(|inner| inner.is::<Error>());
+            if of_input || error.kind() != io::ErrorKind::Other {
+                return error;
+            }
+            io::Error::new(io::ErrorKind::InvalidData, format!("the zstd data is damaged: {error}"))
         })
     }
 }

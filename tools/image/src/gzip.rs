@@ -4,6 +4,10 @@
 //! stream (pigz, bgzip and eStargz write them), zero padding after the last is ignored as gzip(1)
 //! does, and anything else there is an error, where gzip(1) only warns. A stream that is cut off
 //! anywhere, even between the last byte of data and the checksum, is an error.
+//!
+//! Inflating is by far the dearest stage of an import. `zlib-rs` does 540 MB/s where gzip(1) does
+//! 205; ISA-L would do 750, for assembler and autotools in every build and a binding whose reader
+//! points into itself while it can be moved.
 
 use std::io::{self, BufRead, Read};
 

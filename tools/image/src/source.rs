@@ -90,7 +90,7 @@ impl Source {
         let (kind, store) = match file::open(path)? {
             Opened::Directory(dir) => {
                 let store = Store::Directory { dir, path: path.to_owned() };
-                if store.find(oci::MARKER)?.is_none() || store.find(oci::INDEX)?.is_none() {
+                if !store.is_layout()? {
                     return Err(Error::unsupported(
                         "open",
                         Place::file(path),
@@ -126,7 +126,16 @@ impl Source {
     /// Corrupt or Unsupported, naming file, document or layer, for what is wrong with it.
     pub fn images(&self, platform: Option<&Platform>) -> Result<Vec<Image>> {
         let images = match self.kind {
-            Kind::DockerArchive => docker::images(&self.store)?,
+            Kind::DockerArchive => {
+                let images = docker::images(&self.store)?;
+                let runs =
+                    |image: &Image| platform.is_none_or(|p| p.rank(&image.platform).is_some());
+                // Newer writers make one archive both, and only the index has all platforms.
+                if !images.iter().all(runs) && self.store.is_layout()? {
+                    return oci::images(&self.store, platform);
+                }
+                images
+            }
             Kind::OciArchive | Kind::OciLayout => return oci::images(&self.store, platform),
             Kind::RootfsTar => vec![self.rootfs()?],
         };

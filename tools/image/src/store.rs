@@ -11,6 +11,7 @@ use cow::digest::Digest;
 use crate::error::{Error, Place, Result};
 use crate::file::{self, Archive, Extent};
 use crate::index::{TarIndex, clean};
+use crate::oci;
 
 /// The longest JSON document that is read, in bytes; containerd's bound for manifests too.
 pub(crate) const MAX_JSON: u64 = 8 << 20;
@@ -87,6 +88,11 @@ impl Store {
             }
             Self::Single(archive) => Ok(Some(Extent::whole(Arc::clone(archive), name))),
         }
+    }
+
+    /// Whether the two files are there that make an OCI layout.
+    pub(crate) fn is_layout(&self) -> Result<bool> {
+        Ok(self.find(oci::MARKER)?.is_some() && self.find(oci::INDEX)?.is_some())
     }
 
     /// Looks a piece up that must be there.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::fixtures::{gzip, noise, rootfs, zstd};
+use cow::ErrorKind;
 
 /// Decompresses through small reads, as a slow file would give them.
 fn undo(compression: Compression, data: &[u8]) -> io::Result<Vec<u8>> {
@@ -117,8 +118,14 @@ fn damage_is_an_error() {
         let error = undo(Compression::Gzip, &stream).unwrap_err();
         assert!(error.to_string().contains(reason), "{what}: {error} lacks {reason:?}");
     }
+    let mut flipped = zstd(&data);
+    // The block type is then the reserved one (RFC 8878 section 3.1.1.2.2).
+    flipped[7] |= 0x06;
     let garbage = [zstd(&data), b"garbage".to_vec()].concat();
-    assert!(undo(Compression::Zstd, &garbage).is_err(), "garbage after a zstd frame");
+    for (what, stream) in [("garbage after a zstd frame", garbage), ("zstd data", flipped)] {
+        let error = undo(Compression::Zstd, &stream).unwrap_err();
+        assert_eq!(ErrorKind::of_io(&error), ErrorKind::Corrupt, "{what}: {error}");
+    }
 }
 
 #[test]
@@ -126,5 +133,6 @@ fn a_zstd_window_beyond_the_bound_is_refused() {
     // A frame header that asks for a window of 2^31 bytes (RFC 8878 section 3.1.1.1.2).
     let header = b"\x28\xb5\x2f\xfd\x00\xa8\x01\0\0";
     let error = undo(Compression::Zstd, header).unwrap_err();
+    assert_eq!(ErrorKind::of_io(&error), ErrorKind::Corrupt, "{error}");
     assert!(error.to_string().contains("memory"), "{error}");
 }

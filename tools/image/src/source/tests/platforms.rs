@@ -72,6 +72,31 @@ fn an_image_without_choice_is_taken_unless_another_was_asked_for() {
 }
 
 #[test]
+fn an_archive_that_is_both_has_the_platforms_of_its_index() {
+    let scratch = Scratch::new();
+    let mut oci = Oci::default();
+    let entries = vec![image(&mut oci, "linux/arm64"), image(&mut oci, "linux/s390x")];
+    oci.index = vec![oci.nested(entries)];
+    let docker = Docker::new(&layers(), gzip);
+    let both = |tar: crate::fixtures::Tar| {
+        let files = docker.entries.iter().fold(tar, |tar, (name, data)| tar.file(name, data));
+        files
+            .file("config.json", docker.config.to_string().as_bytes())
+            .file("manifest.json", docker.manifest.to_string().as_bytes())
+            .done()
+    };
+    let tar = oci
+        .files()
+        .iter()
+        .fold(crate::fixtures::Tar::default(), |tar, (name, data)| tar.file(name, data));
+    let source = open(&scratch, &both(tar)).unwrap();
+    assert_eq!(source.kind(), Kind::DockerArchive);
+    assert_eq!(found(&source, None).unwrap(), [Platform::host().to_string()]);
+    assert_eq!(found(&source, Some("linux/s390x")).unwrap(), ["linux/s390x"]);
+    assert!(found(&source, Some("linux/riscv64")).is_err(), "neither has it");
+}
+
+#[test]
 fn platforms_are_read_from_configs_where_descriptors_lack_them() {
     let scratch = Scratch::new();
     let mut oci = Oci::default();
