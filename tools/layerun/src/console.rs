@@ -47,8 +47,8 @@ impl ConsoleSocket {
         let path = dir.join(SOCKET);
         // A socket's name holds 108 bytes, and the directory may take them all: go by its fd.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let held =
-            openat(CWD, dir.path(), flags, Mode::empty()).map_err(Error::io("open", dir.path()))?;
+        let held = openat(CWD, dir.stage(), flags, Mode::empty())
+            .map_err(Error::io("open", dir.stage()))?;
         let short = format!("/proc/self/fd/{}/{SOCKET}", held.as_raw_fd());
         let listener = UnixListener::bind(short).map_err(Error::io("listen on", &path))?;
         Ok(Self { listener, path })

@@ -5,9 +5,8 @@
 //! runtime that is killed takes its container with it and leaves control groups and plain files to
 //! the next run or [`sweep`].
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use layerd_api::types::Container;
@@ -98,18 +97,19 @@ impl Prepared {
         let volumes = container.spec.volumes.iter().map(|volume| Volume::parse(volume));
         let volumes = volumes.collect::<Result<Vec<_>>>()?;
         let cwd = spec::working_dir(&container.spec)?;
-        let dir = RuntimeDir::create(base, &container.id)?;
+        let mut dir = RuntimeDir::create(base, &container.id)?;
         let signals = Signals::take()?;
         leave_host(network == Network::None)?;
         if network == Network::None {
             net::loopback_up()?;
         }
+        dir.set_stage()?;
         let target = dir.subdir("rootfs")?;
         let rootfs = Rootfs::mount(&container.mounts, &target, container.auto_remove)?;
         let identity = user::lookup(&rootfs, &container.spec.user)?;
         make_sources(&volumes)?;
         rootfs.make_working_dir(&cwd, &volumes)?;
-        let mut cgroup = Cgroup::create(&container.id)?;
+        let cgroup = Cgroup::create(&container.id)?;
         let views = cgroup.hide(&dir)?;
         let cgroups = match views {
             views if !views.is_empty() => CgroupView::Bound(views),
@@ -152,7 +152,7 @@ impl Prepared {
                 builder = builder.with_stdin(null);
             }
         }
-        let builder = builder.as_init(dir.path()).with_systemd(false).with_detach(true);
+        let builder = builder.as_init(dir.stage()).with_systemd(false).with_detach(true);
         self.sandbox.cgroup.join()?;
         let built = builder.build();
         self.sandbox.cgroup.leave()?;
@@ -314,8 +314,6 @@ fn files(
         let destination = Path::new("/etc").join(name);
         if rootfs.has_file(&destination) {
             let source = dir.write(name, &content)?;
-            fs::set_permissions(&source, Permissions::from_mode(0o644))
-                .map_err(Error::io("make readable", &source))?;
             files.push((source, destination));
         }
     }

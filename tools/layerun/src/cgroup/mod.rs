@@ -54,8 +54,6 @@ pub struct Cgroup {
     groups: Vec<Group>,
     /// Why there is no group in a hierarchy.
     refused: Vec<String>,
-    /// Mount points that [`Cgroup::hide`] has made.
-    bound: Vec<PathBuf>,
     joined: bool,
 }
 
@@ -76,13 +74,8 @@ impl Cgroup {
     /// [`Error::Io`] if the hierarchies cannot be listed. That a group cannot be made is no error
     /// until [`Cgroup::limit`] needs it.
     pub fn create(id: &str) -> Result<Self> {
-        let mut cgroup = Self {
-            id: id.to_owned(),
-            groups: Vec::new(),
-            refused: Vec::new(),
-            bound: Vec::new(),
-            joined: false,
-        };
+        let mut cgroup =
+            Self { id: id.to_owned(), groups: Vec::new(), refused: Vec::new(), joined: false };
         for hierarchy in hierarchies()? {
             match Group::create(hierarchy, id) {
                 Ok(group) => cgroup.groups.push(group),
@@ -112,13 +105,13 @@ impl Cgroup {
         self.groups.iter().any(|group| group.hierarchy.version == Version::V2)
     }
 
-    /// Binds the groups that the container is to see below the runtime directory, then takes all
-    /// hierarchies out of this mount namespace.
+    /// Binds the groups that the container is to see on the stage, then takes all hierarchies
+    /// out of this mount namespace.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] or [`Error::Mount`].
-    pub fn hide(&mut self, dir: &RuntimeDir) -> Result<Vec<View>> {
+    pub fn hide(&self, dir: &RuntimeDir) -> Result<Vec<View>> {
         let elsewhere = tree::mount_points()?;
         let mut views = Vec::new();
         for group in self.groups.iter().filter(|group| group.hierarchy.version == Version::V1) {
@@ -133,7 +126,6 @@ impl Cgroup {
             let bound = cow_sys::mount::bind(&group.dir, Path::new(""), false).map_err(failed)?;
             let target = open_dir(CWD, &source).map_err(Error::io("open", &source))?;
             cow_sys::mount::attach(bound, target).map_err(failed)?;
-            self.bound.push(source.clone());
             views.push(View { names: group.hierarchy.names(), source });
         }
         for point in elsewhere.iter().filter(|point| !point.starts_with(MOUNT_POINT)) {
@@ -212,9 +204,6 @@ impl Cgroup {
 
     fn remove_all(&mut self) -> Result<()> {
         let mut answer = self.leave();
-        for point in self.bound.drain(..) {
-            let _ = unmount(point, UnmountFlags::DETACH);
-        }
         let id = self.id.clone();
         for group in self.groups.drain(..) {
             let removed = group.remove(&id);
