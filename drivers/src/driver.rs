@@ -257,18 +257,34 @@ pub trait Driver: Send + Sync + Debug {
     /// Mounts a layer in this process's mount namespace and takes a reference.
     ///
     /// The same path for every caller. References are counted; they survive a restart of the
-    /// process, because counting starts from the mounts that exist (the kernel's mount table).
+    /// process, because counting starts from the mounts that exist (the kernel's mount table), one
+    /// for each.
+    ///
+    /// # Errors
+    /// `InUse` when the layer is mounted already, but writable where read-only is asked for or the
+    /// other way round: one path cannot be both.
     fn mount(&self, id: &LayerId, access: Access) -> Result<PathBuf>;
 
     /// Drops a reference, and unmounts with the last one. Without a reference this is `Ok`: clients
     /// may repeat it after a crash.
+    ///
+    /// A mount that a process still uses is detached, and ends when the process lets go of it.
+    /// Waits for nobody's data to be written: the kernel's part of that goes on behind.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown layer.
     fn unmount(&self, id: &LayerId) -> Result<()>;
 
     /// How a layer differs from the one below it (or from `base`, an ancestor), exactly: a file
     /// copied up but not changed is no change, and content is compared where metadata cannot tell.
     ///
+    /// A layer without one below is compared with an empty tree; a view adds nothing to its parent.
+    ///
     /// The [`cow::change::Location`]s are relative to [`Driver::diff`]'s own roots and mean nothing
     /// to other callers, who use path and kind.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown `base`, `InvalidArgument` for one that is not below the layer.
     fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Changeset>;
 
     /// Writes the same difference as an OCI layer tar, in reproducible order.

@@ -238,7 +238,9 @@ impl Home {
             next = parent.meta().parent.clone();
             path.push(id);
         }
-        sound.extend(path);
+        // A top that is not committed is no parent, however sound what is below it.
+        let from = usize::from(top.state() != State::Committed);
+        sound.extend(path.into_iter().skip(from));
         None
     }
 

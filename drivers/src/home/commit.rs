@@ -86,8 +86,10 @@ impl Home {
     fn check_active(&self, layer: &Layer) -> Result<Meta> {
         let call = self.call("commit", &layer.id);
         let meta = Meta::clone(&layer.meta());
+        let mut mounted = layer.mounted();
+        mounted.settle();
         let reason = match meta.state {
-            State::Active if layer.mounted().count == 0 => return Ok(meta),
+            State::Active if mounted.count == 0 => return Ok(meta),
             State::Active => "the layer is mounted",
             State::View => "a view cannot be committed",
             State::Committed => "the layer is committed already",

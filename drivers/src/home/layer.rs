@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::closer::Latch;
 use super::meta::Meta;
 use crate::call::Call;
 use crate::driver::State;
@@ -23,12 +24,23 @@ pub(crate) enum Presence {
 }
 
 /// How a layer is mounted by this driver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Mounted {
     /// How many callers hold the mount; zero is not mounted.
     pub(crate) count: u32,
     /// Whether the mount is writable.
     pub(crate) writable: bool,
+    /// Opens when the kernel is done with the last mount, which is gone for everybody else.
+    pub(super) ending: Option<Arc<Latch>>,
+}
+
+impl Mounted {
+    /// Waits until the kernel is done with the last mount.
+    pub(crate) fn settle(&mut self) {
+        if let Some(latch) = self.ending.take() {
+            latch.wait();
+        }
+    }
 }
 
 /// One layer.

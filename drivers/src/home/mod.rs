@@ -17,6 +17,7 @@
 //! tree, others a subvolume or a device.
 
 pub(crate) mod check;
+mod closer;
 pub(crate) mod commit;
 mod format;
 pub(crate) mod fs;
@@ -38,6 +39,7 @@ use crate::call::{Call, HomeCall};
 use crate::driver::State;
 use crate::error::{ErrorKind, Result};
 use crate::id::LayerId;
+use closer::Closer;
 use format::Format;
 use fs::Durability;
 use index::Index;
@@ -64,13 +66,14 @@ pub(crate) struct Home {
     layers: OwnedFd,
     tmp: OwnedFd,
     trash: OwnedFd,
-    /// Held for its drop.
-    _lock: Lock,
     format: Mutex<Format>,
     index: Index,
     serial: AtomicU64,
     /// Names in `tmp` and `trash` that calls of this process are at work on.
     busy: Mutex<HashSet<String>>,
+    closer: Closer,
+    /// Held for its drop, which comes last: only then may another process mount these layers.
+    _lock: Lock,
 }
 
 impl Home {
@@ -106,6 +109,7 @@ impl Home {
             index: Index::default(),
             serial: AtomicU64::new(0),
             busy: Mutex::default(),
+            closer: Closer::start().map_err(|source| call.sys("start thread", "", source))?,
         };
         home.load(call)?;
         home.adopt_mounts()?;

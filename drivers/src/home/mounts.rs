@@ -19,6 +19,15 @@ use crate::mountinfo::{self, MountEntry};
 /// The name of a layer's mount point.
 pub(crate) const MERGED: &str = "merged";
 
+/// What the end of a layer's file system costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing: there is none, or it keeps nothing back.
+    Quick,
+    /// A sync of what lies below, if it was writable.
+    Slow,
+}
+
 impl Home {
     /// Starts counting from the mounts that exist.
     pub(super) fn adopt_mounts(&self) -> Result<()> {
@@ -28,7 +37,8 @@ impl Home {
             if let Some(id) = self.layer_of_mount(&entry.mount_point)
                 && let Ok(layer) = self.index.get(self.call("open", &id))
             {
-                *layer.mounted() = Mounted { count: 1, writable: entry.writable() };
+                let writable = entry.writable();
+                *layer.mounted() = Mounted { count: 1, writable, ending: None };
             }
         }
         Ok(())
@@ -67,6 +77,7 @@ impl Home {
             mounted.count += 1;
             return Ok(path);
         }
+        mounted.settle();
         let dir = fs::open_dir(&self.layers, &layer.id).map_err(|error| call.failed(error))?;
         let target = fs::ensure_dir(&dir, MERGED, 0o700).map_err(|error| call.failed(error))?;
         if let Err(error) = mount(&target) {
@@ -74,7 +85,7 @@ impl Home {
             let _ = rustix::fs::unlinkat(&dir, MERGED, AtFlags::REMOVEDIR);
             return Err(error);
         }
-        *mounted = Mounted { count: 1, writable };
+        *mounted = Mounted { count: 1, writable, ending: None };
         Ok(path)
     }
 
@@ -84,18 +95,29 @@ impl Home {
         &self,
         call: Call<'_>,
         layer: &Layer,
+        ending: Ending,
         unmounted: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let mut mounted = layer.mounted();
-        mounted.count = match mounted.count {
+        match mounted.count {
             0 => return Ok(()),
-            1 => {
-                self.take_off(call, &layer.id)?;
-                0
+            1 => {}
+            _ => {
+                mounted.count -= 1;
+                return Ok(());
             }
-            more => more - 1,
+        }
+        // A kernel that cannot clone mounts ends it at once; so does one where it is gone already.
+        let kept = match ending {
+            Ending::Slow if mounted.writable => {
+                cow_sys::mount::bind(&self.layers, &layer.id.as_ref().join(MERGED), false).ok()
+            }
+            _ => None,
         };
-        if mounted.count == 0 { unmounted() } else { Ok(()) }
+        self.take_off(call, &layer.id)?;
+        mounted.count = 0;
+        mounted.ending = kept.map(|mount| self.closer.close(mount));
+        unmounted()
     }
 
     /// Unmounts a layer and removes its mount point, which also ends the copies of the mount that

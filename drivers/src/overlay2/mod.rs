@@ -38,7 +38,7 @@ use crate::driver::{
 use crate::error::{ErrorKind, Result};
 use crate::home::check::Required;
 use crate::home::meta::Meta;
-use crate::home::mounts::MERGED;
+use crate::home::mounts::{Ending, MERGED};
 use crate::home::{self, Home, Layer, fs};
 use crate::id::LayerId;
 use crate::options::Given;
@@ -283,6 +283,7 @@ impl Driver for Overlay2 {
     fn mounts(&self, id: &LayerId, access: Access) -> Result<Vec<Mount>> {
         let call = self.home.call("mounts", id);
         let layer = self.home.layer(call)?;
+        layer.mounted().settle();
         let plan = self.plan(call, &layer, access)?;
         Ok(vec![plan.describe(&self.home, &self.features, Escape::Joined)])
     }
@@ -299,8 +300,13 @@ impl Driver for Overlay2 {
     fn unmount(&self, id: &LayerId) -> Result<()> {
         let call = self.home.call("unmount", id);
         let layer = self.home.layer(call)?;
-        self.home.drop_mount(call, &layer, || {
-            if self.features.volatile { self.clear_volatile(call, id) } else { Ok(()) }
+        let volatile = self.features.volatile;
+        let ending = match layer.meta().parent {
+            Some(_) if !volatile => Ending::Slow,
+            _ => Ending::Quick,
+        };
+        self.home.drop_mount(call, &layer, ending, || {
+            if volatile { self.clear_volatile(call, id) } else { Ok(()) }
         })
     }
 

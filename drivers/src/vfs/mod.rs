@@ -31,7 +31,7 @@ use crate::driver::{
 use crate::error::{ErrorKind, Result};
 use crate::home::check::Required;
 use crate::home::meta::Meta;
-use crate::home::mounts::MERGED;
+use crate::home::mounts::{Ending, MERGED};
 use crate::home::{self, Home, Layer, fs};
 use crate::id::LayerId;
 use crate::options::Given;
@@ -245,7 +245,7 @@ impl Driver for Vfs {
     fn unmount(&self, id: &LayerId) -> Result<()> {
         let call = self.home.call("unmount", id);
         let layer = self.home.layer(call)?;
-        self.home.drop_mount(call, &layer, || Ok(()))
+        self.home.drop_mount(call, &layer, Ending::Quick, || Ok(()))
     }
 
     fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Changeset> {
