@@ -12,19 +12,19 @@ use tests::tree::{self, Portrait};
 
 /// A driver with some options.
 #[derive(Clone, Copy, Debug)]
-pub struct Backend {
+pub(crate) struct Backend {
     /// What failures call it.
-    pub label: &'static str,
-    pub driver: &'static str,
-    pub options: &'static [&'static str],
+    pub(crate) label: &'static str,
+    pub(crate) driver: &'static str,
+    pub(crate) options: &'static [&'static str],
     /// Whether a directory of a lower layer can be renamed.
-    pub renames_lower_dirs: bool,
+    pub(crate) renames_lower_dirs: bool,
     /// Whether names of one lower file stay one file when it is changed.
-    pub keeps_lower_links: bool,
+    pub(crate) keeps_lower_links: bool,
     /// How many layers can be stacked.
-    pub depth: usize,
+    pub(crate) depth: usize,
     /// Whether its home is in memory: one manner of each driver's on the disk is enough.
-    pub in_memory: bool,
+    pub(crate) in_memory: bool,
 }
 
 const OVERLAY2: Backend = Backend {
@@ -40,7 +40,7 @@ const OVERLAY2: Backend = Backend {
 const IN_MEMORY: Backend = Backend { in_memory: true, ..OVERLAY2 };
 
 /// The oracle.
-pub const VFS: Backend = Backend {
+pub(crate) const VFS: Backend = Backend {
     label: "vfs",
     driver: "vfs",
     options: &[],
@@ -51,22 +51,22 @@ pub const VFS: Backend = Backend {
 };
 
 /// Every driver, in each of its manners of work.
-pub const BACKENDS: [Backend; 6] = [
+pub(crate) const BACKENDS: [Backend; 6] = [
     VFS,
     OVERLAY2,
     Backend {
         label: "overlay2, no redirect_dir",
         options: &["redirect_dir=off"],
         renames_lower_dirs: false,
-        ..OVERLAY2
+        ..IN_MEMORY
     },
-    Backend { label: "overlay2, metacopy", options: &["metacopy=on"], ..OVERLAY2 },
-    Backend { label: "overlay2, index", options: &["overlay2.index=on"], ..OVERLAY2 },
-    Backend { label: "overlay2, volatile", options: &["mountopt=volatile"], ..OVERLAY2 },
+    Backend { label: "overlay2, metacopy", options: &["metacopy=on"], ..IN_MEMORY },
+    Backend { label: "overlay2, index", options: &["overlay2.index=on"], ..IN_MEMORY },
+    Backend { label: "overlay2, volatile", options: &["mountopt=volatile"], ..IN_MEMORY },
 ];
 
 /// Runs a case over every driver.
-pub fn each(case: &str, run: impl Fn(&mut Bench)) {
+pub(crate) fn each(case: &str, run: impl Fn(&mut Bench)) {
     if provides(&[]) {
         for backend in BACKENDS {
             run(&mut Bench::new(backend, case));
@@ -74,35 +74,41 @@ pub fn each(case: &str, run: impl Fn(&mut Bench)) {
     }
 }
 
-pub fn id(text: &str) -> LayerId {
+pub(crate) fn id(text: &str) -> LayerId {
     text.parse().unwrap_or_else(|error| panic!("id {text}: {error}"))
 }
 
-pub fn parent_record(parent: &str) -> LayerRecord {
+pub(crate) fn parent_record(parent: &str) -> LayerRecord {
     LayerRecord { parent: Some(id(parent)), ..LayerRecord::default() }
 }
 
 /// The kind of a failure, for tables; none is success.
-pub fn kind<T>(result: Result<T, drivers::Error>) -> Option<ErrorKind> {
+pub(crate) fn kind<T>(result: Result<T, drivers::Error>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
 }
 
 /// A driver under test. What is mounted goes when it is dropped.
-pub struct Bench {
-    pub backend: Backend,
-    pub label: String,
+pub(crate) struct Bench {
+    pub(crate) backend: Backend,
+    pub(crate) label: String,
     driver: Option<Box<dyn Driver>>,
-    pub root: TempRoot,
+    home: &'static str,
+    pub(crate) root: TempRoot,
 }
 
 impl Bench {
-    pub fn new(backend: Backend, case: &str) -> Self {
+    pub(crate) fn new(backend: Backend, case: &str) -> Self {
+        Self::named(backend, case, "home")
+    }
+
+    /// With a home of this name.
+    pub(crate) fn named(backend: Backend, case: &str, home: &'static str) -> Self {
         let root = match backend.in_memory {
             true => TempRoot::in_memory("conformance"),
             false => TempRoot::new("conformance"),
         };
         let label = format!("{}: {case}", backend.label);
-        let mut bench = Self { backend, label, driver: None, root };
+        let mut bench = Self { backend, label, driver: None, home, root };
         bench.open();
         bench
     }
@@ -112,84 +118,84 @@ impl Bench {
         self.driver = Some(opened.unwrap_or_else(|error| panic!("{}: open: {error}", self.label)));
     }
 
-    pub fn home(&self) -> PathBuf {
-        self.root.join("home")
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.join(self.home)
     }
 
-    pub fn driver(&self) -> &dyn Driver {
+    pub(crate) fn driver(&self) -> &dyn Driver {
         self.driver.as_deref().unwrap_or_else(|| panic!("{}: not open", self.label))
     }
 
     /// As a restart of the daemon: mounts stay.
-    pub fn reopen(&mut self) {
+    pub(crate) fn reopen(&mut self) {
         self.reopen_after(|_| ());
     }
 
     /// The same, with something done to the home in between.
-    pub fn reopen_after(&mut self, damage: impl FnOnce(&Path)) {
+    pub(crate) fn reopen_after(&mut self, damage: impl FnOnce(&Path)) {
         self.driver = None;
         damage(&self.home());
         self.open();
     }
 
     /// A result that must be good.
-    pub fn ok<T>(&self, what: &str, result: Result<T, drivers::Error>) -> T {
+    pub(crate) fn ok<T>(&self, what: &str, result: Result<T, drivers::Error>) -> T {
         result.unwrap_or_else(|error| panic!("{}: {what}: {error}", self.label))
     }
 
-    pub fn create(&self, name: &str, parent: Option<&str>) {
+    pub(crate) fn create(&self, name: &str, parent: Option<&str>) {
         let parent = parent.map(id);
         let result = self.driver().create(&id(name), parent.as_ref(), &CreateOptions::active());
         self.ok(&format!("create {name}"), result);
     }
 
-    pub fn view(&self, name: &str, parent: Option<&str>) {
+    pub(crate) fn view(&self, name: &str, parent: Option<&str>) {
         let parent = parent.map(id);
         let result = self.driver().create(&id(name), parent.as_ref(), &CreateOptions::view());
         self.ok(&format!("view {name}"), result);
     }
 
-    pub fn mount(&self, name: &str) -> PathBuf {
+    pub(crate) fn mount(&self, name: &str) -> PathBuf {
         self.ok(&format!("mount {name}"), self.driver().mount(&id(name), Access::Default))
     }
 
-    pub fn unmount(&self, name: &str) {
+    pub(crate) fn unmount(&self, name: &str) {
         self.ok(&format!("unmount {name}"), self.driver().unmount(&id(name)));
     }
 
-    pub fn commit(&self, name: &str) {
+    pub(crate) fn commit(&self, name: &str) {
         let result = self.driver().commit(&id(name), &LayerRecord::default());
         self.ok(&format!("commit {name}"), result);
     }
 
-    pub fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         self.ok(&format!("remove {name}"), self.driver().remove(&id(name)));
     }
 
-    pub fn state(&self, name: &str) -> State {
+    pub(crate) fn state(&self, name: &str) -> State {
         self.ok(&format!("info {name}"), self.driver().info(&id(name))).state
     }
 
     /// Does some steps in a mounted layer.
-    pub fn work(&self, name: &str, steps: &[Op<'_>]) {
+    pub(crate) fn work(&self, name: &str, steps: &[Op<'_>]) {
         ops::apply(&self.mount(name), steps);
         self.unmount(name);
     }
 
     /// Makes an active layer with some steps done in it.
-    pub fn active(&self, name: &str, parent: Option<&str>, steps: &[Op<'_>]) {
+    pub(crate) fn active(&self, name: &str, parent: Option<&str>, steps: &[Op<'_>]) {
         self.create(name, parent);
         self.work(name, steps);
     }
 
     /// Makes a committed layer with some steps done in it.
-    pub fn layer(&self, name: &str, parent: Option<&str>, steps: &[Op<'_>]) {
+    pub(crate) fn layer(&self, name: &str, parent: Option<&str>, steps: &[Op<'_>]) {
         self.active(name, parent, steps);
         self.commit(name);
     }
 
     /// What a layer shows, read through a read-only mount.
-    pub fn portrait(&self, name: &str) -> Portrait {
+    pub(crate) fn portrait(&self, name: &str) -> Portrait {
         let result = self.driver().mount(&id(name), Access::ReadOnly);
         let path = self.ok(&format!("mount {name}"), result);
         let portrait = tree::portrait(&path)
@@ -199,7 +205,7 @@ impl Bench {
     }
 
     /// The names and kinds of a layer's changes.
-    pub fn changes(&self, name: &str, base: Option<&str>) -> Vec<String> {
+    pub(crate) fn changes(&self, name: &str, base: Option<&str>) -> Vec<String> {
         let base = base.map(id);
         let result = self.driver().changes(&id(name), base.as_ref());
         let changeset = self.ok(&format!("changes of {name}"), result);
@@ -209,7 +215,7 @@ impl Bench {
     }
 
     /// A layer's difference as a tar.
-    pub fn diff(&self, name: &str, base: Option<&str>) -> Vec<u8> {
+    pub(crate) fn diff(&self, name: &str, base: Option<&str>) -> Vec<u8> {
         let mut tar = Vec::new();
         let base = base.map(id);
         let result = self.driver().diff(&id(name), base.as_ref(), &mut tar);
@@ -218,18 +224,18 @@ impl Bench {
         tar
     }
 
-    pub fn apply(&self, name: &str, mut tar: &[u8]) -> drivers::Applied {
+    pub(crate) fn apply(&self, name: &str, mut tar: &[u8]) -> drivers::Applied {
         self.ok(&format!("apply to {name}"), self.driver().apply(&id(name), &mut tar))
     }
 
     /// What is wrong with the home: paths and whether it can be repaired.
-    pub fn check(&self) -> BTreeMap<PathBuf, bool> {
+    pub(crate) fn check(&self) -> BTreeMap<PathBuf, bool> {
         let findings = self.ok("check", self.driver().check());
         findings.into_iter().map(|found| (found.path, found.repairable)).collect()
     }
 
     /// Sees that two pictures are the same.
-    pub fn same(&self, what: &str, got: &Portrait, expected: &Portrait) {
+    pub(crate) fn same(&self, what: &str, got: &Portrait, expected: &Portrait) {
         let differences = tree::differences(got, expected);
         let list = differences.join("\n");
         assert!(
@@ -241,7 +247,7 @@ impl Bench {
 }
 
 /// Takes out the times that the case itself did not set: those of the last day.
-pub fn timeless(portrait: Portrait) -> Portrait {
+pub(crate) fn timeless(portrait: Portrait) -> Portrait {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     portrait
         .into_iter()

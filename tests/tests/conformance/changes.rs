@@ -35,8 +35,9 @@ fn every_kind_of_change_is_found_exactly() {
 fn told(mut portrait: Portrait, links_below: bool) -> Portrait {
     for (path, line) in &mut portrait {
         let is_told = |word: &&str| {
-            let root_time = path == Path::new("") && word.starts_with("mtime=");
-            !root_time && !(links_below && word.starts_with("linked-with="))
+            let is_time = path == Path::new("") && word.starts_with("mtime=");
+            let is_link = links_below && word.starts_with("linked-with=");
+            !(is_time || is_link)
         };
         *line = line.split(' ').filter(is_told).collect::<Vec<_>>().join(" ");
     }

@@ -11,14 +11,14 @@ use tests::host::provides;
 
 /// Steps in a base layer, and in one or more layers on it.
 #[derive(Clone, Copy)]
-pub struct Case {
-    pub name: &'static str,
-    pub layers: &'static [&'static [Op<'static>]],
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) layers: &'static [&'static [Op<'static>]],
     /// What a driver must be able to do.
-    pub needs: fn(&Backend) -> bool,
+    pub(crate) needs: fn(&Backend) -> bool,
     /// Whether a file of a lower layer gets one more name, which a layer's tar can only tell as a
     /// file of its own.
-    pub links_below: bool,
+    pub(crate) links_below: bool,
 }
 
 const fn case(name: &'static str, layers: &'static [&'static [Op<'static>]]) -> Case {
@@ -67,7 +67,7 @@ const ACL: &[u8] = &[
 ];
 
 /// Every kind of change.
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     case("nothing", &[BASE, &[], &[]]),
     case("new files", &[BASE, &[File("etc/new", "1"), Dir("opt", 0o750), File("opt/x", "y")]]),
     case("rewritten", &[BASE, &[File("etc/passwd", "other")], &[File("etc/passwd", "third")]]),
@@ -233,7 +233,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Layer names `l0`, `l1`, ... bottom to top.
-pub fn name(at: usize) -> String {
+pub(crate) fn name(at: usize) -> String {
     format!("l{at}")
 }
 
@@ -242,7 +242,7 @@ pub fn name(at: usize) -> String {
 /// The times that the lower layers took from the clock are set to something that is long past, a
 /// different one for each layer: the clock's tick is coarse, and a change must not be missed because
 /// it came in the same one.
-pub fn build(bench: &Bench, case: &Case) {
+pub(crate) fn build(bench: &Bench, case: &Case) {
     let last = case.layers.len() - 1;
     for (at, steps) in case.layers.iter().enumerate() {
         let below = at.checked_sub(1).map(name);

@@ -87,7 +87,7 @@ fn a_crashed_mount_can_be_mounted_again() {
         let path = bench.mount("2");
         fs::write(path.join("g"), "2").unwrap();
         // As after a power cut: the mount is gone, what it left in the directories is not.
-        bench.reopen_after(|home| tests::root::unmount_below(home));
+        bench.reopen_after(tests::root::unmount_below);
         bench.ok("repair", bench.driver().repair());
         assert_eq!(fs::read_to_string(bench.mount("2").join("g")).unwrap(), "2", "{}", bench.label);
         bench.unmount("2");

@@ -6,10 +6,10 @@ use tests::ops::Op::*;
 use crate::bench::{each, id, kind};
 
 /// A small tar, entry by entry.
-pub struct Tar(tar::Builder<Vec<u8>>);
+pub(crate) struct Tar(tar::Builder<Vec<u8>>);
 
 impl Tar {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tar::Builder::new(Vec::new()))
     }
 
@@ -37,19 +37,19 @@ impl Tar {
         self
     }
 
-    pub fn dir(self, path: &str, mode: u32, owner: (u64, u64)) -> Self {
+    pub(crate) fn dir(self, path: &str, mode: u32, owner: (u64, u64)) -> Self {
         self.add(path, tar::EntryType::Directory, mode, owner, "")
     }
 
-    pub fn file(self, path: &str, content: &str) -> Self {
+    pub(crate) fn file(self, path: &str, content: &str) -> Self {
         self.add(path, tar::EntryType::Regular, 0o644, (0, 0), content)
     }
 
-    pub fn link(self, path: &str, target: &str) -> Self {
+    pub(crate) fn link(self, path: &str, target: &str) -> Self {
         self.add(path, tar::EntryType::Link, 0o644, (0, 0), target)
     }
 
-    pub fn end(self) -> Vec<u8> {
+    pub(crate) fn end(self) -> Vec<u8> {
         self.0.into_inner().unwrap()
     }
 }
