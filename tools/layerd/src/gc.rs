@@ -16,6 +16,7 @@ impl Store {
     /// Frees what nothing refers to: layers that a crash left, and layers of images that are gone.
     ///
     /// Safe beside running imports and other calls.
+    #[tracing::instrument(skip_all)]
     pub fn gc(&self) -> Result<Removed> {
         let mut removed = Removed::default();
         for driver in self.open_drivers() {

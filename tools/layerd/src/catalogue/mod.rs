@@ -1,7 +1,7 @@
 //! The catalogue: an index of what the drivers and the image files hold.
 //!
 //! The layers' own metadata files and the files of the images are the truth; the catalogue makes it
-//! quick to find, and [`owner`] says what a layer's metadata file must tell so that the catalogue can
+//! quick to find, and `owner` says what a layer's metadata file must tell so that the catalogue can
 //! be rebuilt. Because of that a transaction need not be durable: what a crash takes away is found
 //! again when the store is opened. A thread of the catalogue's own makes durable what was written,
 //! within a fraction of a second.

@@ -94,6 +94,7 @@ impl Store {
     ///
     /// # Errors
     /// Whatever fails, nothing of the import is kept; the error names file, layer and path.
+    #[tracing::instrument(skip_all, fields(path = %path.display()))]
     pub fn import(
         &self,
         path: &Path,

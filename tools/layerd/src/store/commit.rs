@@ -30,6 +30,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound` for the container or its image, `InvalidArgument` for a name that is none.
+    #[tracing::instrument(skip_all, fields(container = reference))]
     pub fn commit_container(&self, reference: &str, commit: &CommitContainer) -> Result<Image> {
         let name = commit.name.as_deref().map(|name| names::full_name(OP, name)).transpose()?;
         let (container, snapshot, driver) = self.container_layer(OP, reference)?;

@@ -150,6 +150,7 @@ impl Store {
     /// # Errors
     /// `InUse` naming the container that uses the image; `FailedPrecondition` for an id of an image
     /// with several names, without `force`.
+    #[tracing::instrument(skip_all, fields(image))]
     pub fn remove_image(&self, image: &str, force: bool) -> Result<Removed> {
         const OP: &str = "remove image";
         let mut removed = Removed::default();

@@ -2,10 +2,10 @@
 //!
 //! All methods block and may be called from many threads at once. What keeps them apart:
 //!
-//! - a key of a client is worked on by one call at a time ([`claims::Claims`]);
+//! - a key of a client is worked on by one call at a time (`claims::Claims`);
 //! - names of images, the files of images and the removal of their layers change under one lock,
 //!   which is never held while a layer is applied or removed;
-//! - a layer that nobody refers to *yet* is pinned ([`claims::Pins`]) against the collector.
+//! - a layer that nobody refers to *yet* is pinned (`claims::Pins`) against the collector.
 
 mod backends;
 pub(crate) mod claims;

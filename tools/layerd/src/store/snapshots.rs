@@ -73,6 +73,7 @@ impl Store {
     }
 
     /// Makes a snapshot together with the container whose changes it is to hold.
+    #[tracing::instrument(level = "debug", skip_all, fields(namespace, key = %new.key))]
     pub(super) fn prepare_for(
         &self,
         namespace: &str,
@@ -207,6 +208,7 @@ impl Store {
     /// # Errors
     /// `AlreadyExists` for a used name, `FailedPrecondition` for a view or a committed snapshot or
     /// a `parent` that is not committed, `InvalidArgument` for a `parent` other than its own.
+    #[tracing::instrument(level = "debug", skip_all, fields(namespace, key, name))]
     pub fn commit_snapshot(
         &self,
         namespace: &str,
@@ -300,6 +302,7 @@ impl Store {
     }
 
     /// Removes a snapshot, and the container whose changes it holds.
+    #[tracing::instrument(level = "debug", skip_all, fields(namespace, key))]
     pub(super) fn remove_for(
         &self,
         namespace: &str,
