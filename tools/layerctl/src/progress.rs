@@ -60,12 +60,12 @@ impl View {
     }
 
     fn layer(&mut self, index: usize, diff: Option<&str>, read: u64, total: u64, state: &str) {
-        let name = diff.map_or_else(|| format!("layer {}", index + 1), |d| short(d).to_owned());
+        let name = diff.map_or("", short);
         match self {
             Self::Bars { all, layers } => {
                 let bar = layers.entry(index).or_insert_with(|| {
                     let bar = all.add(ProgressBar::new(total).with_style(style()));
-                    bar.set_prefix(printable(&name));
+                    bar.set_prefix(printable(name));
                     bar
                 });
                 bar.set_length(total);
@@ -77,7 +77,8 @@ impl View {
             }
             Self::Lines { count } => {
                 if state != "applying" {
-                    tell(&format!("layer {}/{count} {}: {}", index + 1, name, printable(state)));
+                    let layer = lines_name(index, *count, name);
+                    tell(&format!("{layer}: {}", printable(state)));
                 }
             }
         }
@@ -89,6 +90,16 @@ impl View {
                 bar.abandon();
             }
         }
+    }
+}
+
+/// A layer's place and name; a root file system's layer comes before its image and has no name.
+fn lines_name(index: usize, count: usize, name: &str) -> String {
+    match (count, name) {
+        (0, "") => format!("layer {}", index + 1),
+        (0, name) => format!("layer {} {}", index + 1, printable(name)),
+        (count, "") => format!("layer {}/{count}", index + 1),
+        (count, name) => format!("layer {}/{count} {}", index + 1, printable(name)),
     }
 }
 
