@@ -93,12 +93,16 @@ impl Fs {
             Place::Dir(stack) if self.options.static_nlink || stack.len() > 1 => 1,
             Place::Dir(_) => stat.stx_nlink,
             Place::File { dir, name, .. } => {
-                let orphan = state.extra.as_ref().is_some_and(|extra| extra.orphan.is_some());
-                if stat.stx_nlink < 2 || !self.union.index || !self.union.is_upper(dir) || orphan {
+                if stat.stx_nlink < 2 || !self.union.index || !self.union.is_upper(dir) {
                     return stat.stx_nlink;
                 }
-                let Ok(fd) = self.union.fds.get(dir) else { return stat.stx_nlink };
-                let links = i64::from(stat.stx_nlink) + self.union.links(&fd, name);
+                let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref());
+                let more = match (orphan, self.union.fds.get(dir)) {
+                    (Some(file), _) => self.union.links(file, OsStr::new("")),
+                    (None, Ok(fd)) => self.union.links(&fd, name),
+                    (None, Err(_)) => 0,
+                };
+                let links = i64::from(stat.stx_nlink) + more;
                 u32::try_from(links).unwrap_or(stat.stx_nlink)
             }
         }

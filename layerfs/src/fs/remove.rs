@@ -156,10 +156,11 @@ impl Fs {
     /// Counts a name as gone in the index.
     fn unindex(&self, found: &Found, in_upper: bool) {
         let Place::File { dir, name, .. } = &found.place else { return };
-        if !self.union.is_upper(dir) || found.stat.stx_nlink < 2 {
+        let indexed = self.union.is_index(dir);
+        if !self.union.is_upper(dir) || !indexed && found.stat.stx_nlink < 2 {
             return;
         }
-        let done = match (self.union.is_index(dir), in_upper) {
+        let done = match (indexed, in_upper) {
             (true, false) => self.union.drop_lower_link(dir, name),
             (true, true) => self.union.drop_unused(dir, name),
             (false, _) => self.union.drop_unused_inode(found.id),

@@ -100,7 +100,6 @@ impl Fs {
         self.writable()?;
         let (size, flags) = (args.u32()?, args.u32()?);
         let attr = self.stored(args.string()?)?;
-        args.bytes(1)?;
         let value = args.bytes(size as usize)?;
         let node = self.table.get(header.node)?.live();
         self.copy_up(&node, None)?;

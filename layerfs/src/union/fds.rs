@@ -147,7 +147,15 @@ impl FdCache {
 
     fn open_below(&self, parent: &OwnedFd, dir: &Arc<RealDir>) -> Result<Arc<OwnedFd>, Errno> {
         let name = lock(&dir.place).name.clone();
-        let fresh = Arc::new(open_dir(parent, &name)?);
+        let fresh = match open_dir(parent, &name) {
+            Err(Errno::MFILE) => {
+                // Somebody else took the fds that were counted on.
+                self.shrink();
+                open_dir(parent, &name)
+            }
+            answer => answer,
+        };
+        let fresh = Arc::new(fresh?);
         let mut slot = lock(&dir.fd);
         if let Some(fd) = slot.as_ref() {
             return Ok(Arc::clone(fd));
@@ -156,6 +164,16 @@ impl FdCache {
         drop(slot);
         self.admit(dir);
         Ok(fresh)
+    }
+
+    /// Closes half of the fds, the oldest first.
+    fn shrink(&self) {
+        let mut open = lock(&self.open);
+        for _ in 0..open.len().div_ceil(2) {
+            if let Some(oldest) = open.pop_front().and_then(|oldest| oldest.upgrade()) {
+                *lock(&oldest.fd) = None;
+            }
+        }
     }
 
     /// Records an open fd, and closes those that were not used since the hand last passed.

@@ -1,0 +1,170 @@
+//! A directory with layers, and the mounts on it, which are taken off whatever happens.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::mount::UnmountFlags;
+
+/// The program under test.
+const LAYERFS: &str = env!("CARGO_BIN_EXE_layerfs");
+
+/// Whether this test may mount; says why not, and fails where CI promised it.
+pub(crate) fn may_mount() -> bool {
+    let missing = match (rustix::process::geteuid().is_root(), Path::new("/dev/fuse").exists()) {
+        (true, true) => return true,
+        (false, _) => "root",
+        (_, false) => "/dev/fuse",
+    };
+    let promised = std::env::var_os("CI").is_some_and(|value| value == "true");
+    assert!(!promised, "this test needs {missing}, which CI promises");
+    eprintln!("skipped: this test needs {missing}");
+    false
+}
+
+/// Layers, and mounts of them.
+pub(crate) struct Stage {
+    dir: tempfile::TempDir,
+    mounts: Vec<PathBuf>,
+    servers: Vec<Child>,
+}
+
+impl Stage {
+    /// An empty stage.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the layers");
+        Self { dir, mounts: Vec::new(), servers: Vec::new() }
+    }
+
+    /// A directory of the stage, made when it is not there.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(&path).expect("a directory of the stage");
+        path
+    }
+
+    /// The option string for these layers.
+    pub(crate) fn layers(&self, lower: &[&str], upper: &str) -> String {
+        let lower: Vec<_> =
+            lower.iter().map(|name| self.path(name).display().to_string()).collect();
+        let upper_dir = self.path(&format!("{upper}/up"));
+        let work = self.path(&format!("{upper}/work"));
+        format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.join(":"),
+            upper_dir.display(),
+            work.display()
+        )
+    }
+
+    /// Mounts layerfs, served by a child of this process.
+    pub(crate) fn layerfs(&mut self, name: &str, options: &str) -> PathBuf {
+        self.serve(Command::new(LAYERFS), name, options)
+    }
+
+    /// Mounts layerfs with a limit on open files.
+    pub(crate) fn layerfs_below(&mut self, name: &str, options: &str, files: u32) -> PathBuf {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}:{files}")).arg(LAYERFS);
+        self.serve(command, name, options)
+    }
+
+    fn serve(&mut self, mut command: Command, name: &str, options: &str) -> PathBuf {
+        let point = self.path(name);
+        let before = device(&point);
+        let mut server = command
+            .args(["-f", "-o", options])
+            .arg(&point)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("layerfs starts");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while device(&point) == before {
+            if let Some(status) = server.try_wait().expect("the server's state") {
+                panic!("layerfs -o {options}: {status}");
+            }
+            assert!(Instant::now() < deadline, "layerfs -o {options} did not mount in time");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.servers.push(server);
+        self.mounts.push(point.clone());
+        point
+    }
+
+    /// Mounts the kernel's overlay.
+    pub(crate) fn kernel(&mut self, name: &str, options: &str) -> PathBuf {
+        let point = self.path(name);
+        let data = std::ffi::CString::new(options).expect("no NUL");
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("overlay", &point, "overlay", flags, data.as_c_str())
+            .unwrap_or_else(|error| panic!("mount -t overlay -o {options}: {error}"));
+        self.mounts.push(point.clone());
+        point
+    }
+
+    /// Takes a mount off and waits for its server to end.
+    pub(crate) fn unmount(&mut self, point: &Path) {
+        // A program that another test starts holds copies of this process's fds until it runs.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = rustix::mount::unmount(point, UnmountFlags::empty()) {
+            let busy = error == rustix::io::Errno::BUSY && Instant::now() < deadline;
+            assert!(busy, "umount {}: {error}", point.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let at = self.mounts.iter().position(|mount| mount == point).expect("a mount of the stage");
+        self.mounts.remove(at);
+        self.reap();
+    }
+
+    /// Kills the newest server as a crash would.
+    pub(crate) fn crash(&mut self) {
+        let mut server = self.servers.pop().expect("a server");
+        server.kill().expect("kill");
+        server.wait().expect("wait");
+        let point = self.mounts.pop().expect("its mount");
+        let _ = rustix::mount::unmount(&point, UnmountFlags::DETACH);
+    }
+
+    /// The newest server.
+    pub(crate) fn server(&mut self) -> &mut Child {
+        self.servers.last_mut().expect("a server")
+    }
+
+    /// Waits until there is no server without a mount.
+    fn reap(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            self.servers.retain_mut(|server| !matches!(server.try_wait(), Ok(Some(_))));
+            if self.servers.len() <= self.mounts.len() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("a server outlives its mount");
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for point in self.mounts.drain(..).rev() {
+            let _ = rustix::mount::unmount(&point, UnmountFlags::DETACH);
+        }
+        for mut server in self.servers.drain(..) {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// The device of a directory, by which a mount on it is told.
+fn device(path: &Path) -> Option<u64> {
+    rustix::fs::lstat(path).ok().map(|stat| stat.st_dev)
+}
+
+/// Runs a program to its end.
+pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) {
+    let status = Command::new(program).args(args).stdin(Stdio::null()).status();
+    let status = status.unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(status.success(), "{program}: {status}");
+}
