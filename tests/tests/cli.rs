@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::archive::{self, Image};
 use tests::daemon::{Daemon, Finish, Finished, command, layerctl};
+use tests::host;
 
 /// A daemon with two images: `app:1`, which is also `app:latest`, on top of `base:1`.
 fn daemon_with_images() -> Daemon {
@@ -322,4 +324,56 @@ fn without_a_daemon_a_private_one_is_started() {
     assert_eq!(refused.code, Some(1), "the store is in use: {refused:?}");
     assert!(refused.stderr.contains("private layerd"), "{refused:?}");
     killed.expect("the other daemon is ended");
+}
+
+/// An archive whose one image can run `sh`.
+fn runnable(dir: &Path) -> PathBuf {
+    let path = dir.join("runnable.tar");
+    let layers = vec![archive::layer_with_busybox(&[])];
+    archive::docker_of_tars(&path, "sh:1", layers, &json!({"Env": ["PATH=/bin"]}));
+    path
+}
+
+#[test]
+fn a_private_daemon_lives_as_long_as_its_container() {
+    if !host::provides(&["busybox"]) || Path::new(layerd_api::DEFAULT_SOCKET).exists() {
+        return;
+    }
+    let dir = TempDir::new().expect("a temporary directory");
+    let store = TempDir::new().expect("a temporary directory");
+    let root = store.path().join("root");
+    let archive = runnable(store.path());
+    let archive = archive.to_str().expect("UTF-8");
+    let script = "echo $GREETING; exit 7";
+    let run = ["run", "--rm", "-e", "GREETING=hi", archive, "sh", "-c", script];
+    let ran = private(&dir, &root, &run);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(7), "hi\n"), "{ran:?}");
+    let left = private(&dir, &root, &["ps", "-aq"]);
+    assert_eq!(left.ok(), "", "the runtime could still have it removed");
+}
+
+#[test]
+fn a_running_container_is_removed_by_force_alone() {
+    if !host::provides(&["busybox"]) {
+        return;
+    }
+    let daemon = Daemon::start();
+    let archive = runnable(daemon.dir());
+    daemon.layerctl([Path::new("import"), &archive]).ok();
+    let mut command = layerctl();
+    command.arg("--socket").arg(daemon.socket());
+    command.args(["run", "--name", "one", "sh:1", "sh", "-c", "echo up; exec sleep 600"]);
+    let mut run = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("layerctl");
+    let mut up = [0; 3];
+    let stdout = run.stdout.as_mut().expect("its output is piped");
+    stdout.read_exact(&mut up).expect("the container runs");
+    let listed = daemon.layerctl(["ps", "--format", "{{.Names}} {{.State}}"]);
+    let refused = daemon.layerctl(["rm", "one"]);
+    let removed = daemon.layerctl(["rm", "-f", "one"]);
+    let status = run.wait().expect("layerctl ends with the container");
+    assert_eq!(listed.ok(), "one running\n");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(removed.ok(), "one\n");
+    assert_eq!(status.code(), Some(137), "killed");
+    assert_eq!(daemon.layerctl(["ps", "-aq"]).ok(), "", "it is gone");
 }
