@@ -97,8 +97,14 @@ impl Stage {
         let point = self.path(name);
         let data = std::ffi::CString::new(options).expect("no NUL");
         let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("overlay", &point, "overlay", flags, data.as_c_str())
-            .unwrap_or_else(|error| panic!("mount -t overlay -o {options}: {error}"));
+        let mount = || rustix::mount::mount("overlay", &point, "overlay", flags, data.as_c_str());
+        // An earlier mount of the same upper lives until its last fd is closed; see `unmount`.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = mount() {
+            let busy = error == rustix::io::Errno::BUSY && Instant::now() < deadline;
+            assert!(busy, "mount -t overlay -o {options}: {error}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.mounts.push(point.clone());
         point
     }
