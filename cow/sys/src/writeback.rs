@@ -1,6 +1,6 @@
 //! Starting to write a file back early.
 
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use rustix::io::{Errno, Result};
 
@@ -9,9 +9,28 @@ use rustix::io::{Errno, Result};
 ///
 /// Says nothing about durability: neither metadata nor the disk's own cache is written.
 pub fn start(file: impl AsFd) -> Result<()> {
-    let fd = file.as_fd().as_raw_fd();
+    range(file.as_fd(), libc::SYNC_FILE_RANGE_WRITE)
+}
+
+/// `sync_file_range(2)` - Writes all dirty pages of a file to its disk, and returns when the disk has
+/// them.
+///
+/// Says nothing about durability, but something about order: on a journalling file system that
+/// records a file's extents when its data is written (ext4, xfs), whatever is done to the file's
+/// name afterwards is recorded after them.
+pub fn finish(file: impl AsFd) -> Result<()> {
+    range(
+        file.as_fd(),
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER,
+    )
+}
+
+fn range(file: BorrowedFd<'_>, flags: libc::c_uint) -> Result<()> {
+    let fd = file.as_raw_fd();
     // SAFETY: the fd is open for as long as it is borrowed, and the call takes no pointers.
-    let answer = unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+    let answer = unsafe { libc::sync_file_range(fd, 0, 0, flags) };
     match answer {
         0 => Ok(()),
         _ => {
@@ -32,6 +51,7 @@ mod tests {
         let removed = std::fs::remove_file(&path);
         std::io::Write::write_all(&mut &file, b"content").unwrap();
         assert_eq!(start(&file), Ok(()), "a file");
+        assert_eq!(finish(&file), Ok(()), "a file, to the end");
         removed.unwrap();
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(start(&socket), Err(Errno::SPIPE), "a socket");

@@ -94,7 +94,7 @@ impl Union {
             self.dress(&source, lower.name, &work.dir, &temporary, &stat)?;
             self.set_origin(lower.dir, &source, lower.name, &work.dir, &temporary);
             if let Some(file) = file.as_ref().filter(|_| self.sync && lower.length > 0) {
-                rustix::fs::fdatasync(file)?;
+                self.write_back(file)?;
             }
             let made = stat_at(&work.dir, &temporary)?;
             match (to, index) {
@@ -114,6 +114,24 @@ impl Union {
         finished.map(|copied| (copied, file))
     }
 
+    /// Copies the first `length` bytes of `from` to an empty file.
+    fn copy_data(&self, from: &OwnedFd, to: &OwnedFd, length: u64) -> Result<(), Errno> {
+        let mut meta = cow::at::meta_of(from)?;
+        let whole = length >= meta.size;
+        meta.size = meta.size.min(length);
+        self.copier.data(from, &meta, to)?;
+        // Shared data comes whole.
+        if whole { Ok(()) } else { rustix::fs::ftruncate(to, length) }
+    }
+
+    /// Sees to it that a crash cannot leave the name of a copy without its data.
+    fn write_back(&self, file: &OwnedFd) -> Result<(), Errno> {
+        match self.ordered {
+            true => cow_sys::writeback::finish(file),
+            false => rustix::fs::fdatasync(file),
+        }
+    }
+
     /// Makes the file itself, with its data, under a temporary name.
     fn make_copy(
         &self,
@@ -130,7 +148,7 @@ impl Union {
                 let file =
                     rustix::fs::openat(&work.dir, temporary, flags, Mode::RUSR | Mode::WUSR)?;
                 if let Some(data) = lower.data.as_ref().filter(|_| lower.length > 0)
-                    && let Err(error) = super::copy::data(data, &file, lower.length)
+                    && let Err(error) = self.copy_data(data, &file, lower.length)
                 {
                     let _ = rustix::fs::unlinkat(&work.dir, temporary, AtFlags::empty());
                     return Err(error);

@@ -68,6 +68,11 @@ impl RealDir {
         })
     }
 
+    /// Its fd, if it is open; a root's always is.
+    pub(super) fn open_fd(&self) -> Option<Arc<OwnedFd>> {
+        lock(&self.fd).clone()
+    }
+
     /// Where it is now: its parent and its name there; none for a root.
     pub fn place(&self) -> Option<(Arc<RealDir>, Name)> {
         let place = lock(&self.place);

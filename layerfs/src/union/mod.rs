@@ -3,7 +3,6 @@
 //! Everything here works on real directories and names; nodes, which the kernel's requests speak of,
 //! are above it ([`crate::node`]).
 
-mod copy;
 mod copyup;
 mod fds;
 mod index;
@@ -80,10 +79,13 @@ pub struct Union {
     pub fds: FdCache,
     /// What renaming directories does, and whether their marks are followed.
     pub redirects: Redirects,
-    /// Whether data is synced before a copy becomes visible.
+    /// Whether anything is synced.
     pub sync: bool,
+    /// Whether written data is on the disk before a later rename is, without a sync.
+    ordered: bool,
     /// Whether lower hard links stay together.
     pub index: bool,
+    copier: cow::copy::Copier,
     file_systems: Mutex<Vec<u64>>,
     xino: bool,
     /// The one file system of all lower layers, if it is one.

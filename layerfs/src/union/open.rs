@@ -67,12 +67,25 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         fds: FdCache::new(fd_budget()),
         redirects: options.redirects,
         sync: !options.volatile,
+        ordered: is_ordered(&layers[0])?,
         index: options.index,
+        copier: cow::copy::Copier::new(),
         xino: options.xino,
         lower_fs,
         file_systems: Mutex::new(file_systems),
         layers,
     })
+}
+
+/// Whether the top layer's file system records a file's extents when the data is written, so that a
+/// later rename cannot be recorded before them.
+fn is_ordered(upper: &Layer) -> Result<bool> {
+    /// `EXT4_SUPER_MAGIC` and `XFS_SUPER_MAGIC`.
+    const KINDS: [u64; 2] = [0xef53, 0x5846_5342];
+    let fd = upper.root.open_fd();
+    let stat = rustix::fs::fstatfs(&*fd.ok_or_else(|| Error::refused("", "a closed root"))?)
+        .map_err(|error| Error::sys("fstatfs", "", error))?;
+    Ok(u64::try_from(stat.f_type).is_ok_and(|kind| KINDS.contains(&kind)))
 }
 
 /// Raises the soft limit of open files to the hard one, and leaves a part of it for what is not a
