@@ -22,15 +22,18 @@ pub type Portrait = BTreeMap<PathBuf, String>;
 pub fn portrait(root: &Path) -> io::Result<Portrait> {
     let mut names = BTreeMap::new();
     collect(root, Path::new(""), &mut names)?;
-    let mut first_names = BTreeMap::new();
+    // By names that are seen, not by st_nlink: an overlay counts the hidden names of a lower file too.
+    let mut links: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
+    for (path, meta) in names.iter().filter(|(_, meta)| !meta.is_dir()) {
+        links.entry((meta.dev(), meta.ino())).or_default().push(path.clone());
+    }
     let mut portrait = Portrait::new();
-    for (path, meta) in names {
-        let mut line = describe(&root.join(&path), &meta)?;
-        if meta.nlink() > 1 && !meta.is_dir() {
-            let first = first_names.entry((meta.dev(), meta.ino())).or_insert(path.clone());
+    for (path, meta) in &names {
+        let mut line = describe(&root.join(path), meta)?;
+        if let Some([first, _, ..]) = links.get(&(meta.dev(), meta.ino())).map(Vec::as_slice) {
             line += &format!(" linked-with={}", first.display());
         }
-        portrait.insert(path, line);
+        portrait.insert(path.clone(), line);
     }
     Ok(portrait)
 }

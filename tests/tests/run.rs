@@ -68,7 +68,7 @@ fn a_container_changes_its_own_layer_alone() {
         );
         let changes = daemon.layerctl(["diff", "one"]).ok();
         assert_eq!(changes, "C /d\nA /d/new\nD /gone\nC /last\n", "{driver}");
-        let busy = daemon.layerctl(["rmi", "-f", NAME]);
+        let busy = daemon.layerctl(["rmi", NAME]);
         assert_eq!(busy.code, Some(1), "{driver}: a container uses the image: {busy:?}");
         daemon.layerctl(["commit", "one", "localhost/changed:1"]).ok();
         daemon.layerctl(["rm", "one"]).ok();

@@ -94,7 +94,8 @@ impl Applier<'_> {
         let lower = self.in_lowers(&[])?;
         let end = match (&self.lowers, lower) {
             (Some(view), Some(lower)) => DirAttrs::copy(view, &lower, &root)?.end(&[]),
-            _ => DirEnd::time(&[], meta.mtime),
+            // Like other directories that the tar does not have: nothing of the present time.
+            _ => DirEnd::time(&[], Time::default()),
         };
         self.ends.insert(root.ino, end);
         Ok(())

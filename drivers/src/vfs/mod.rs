@@ -196,7 +196,12 @@ impl Driver for Vfs {
         let _gate = layer.own(call)?;
         self.home.check_appliable(call, &layer)?;
         let options = ApplyOptions { writeback: true, ..ApplyOptions::new(WhiteoutFormat::Remove) };
-        let applied = self.tree(id).and_then(|tree| cow::apply::apply(&tree, tar, &options));
+        let applied = self.tree(id).and_then(|tree| {
+            if layer.meta().parent.is_none() {
+                forget_time(&tree)?;
+            }
+            cow::apply::apply(&tree, tar, &options)
+        });
         let applied = applied.map_err(|error| call.failed(error))?;
         Ok(Applied {
             tar_size: applied.tar_size,
@@ -310,4 +315,13 @@ impl Vfs {
         let usage = usage.map_err(|error| call.failed(error))?;
         Ok(Usage { bytes: usage.bytes, inodes: usage.inodes })
     }
+}
+
+/// Dates a bottom layer's root to the epoch, as applying does with other directories that the tar may
+/// not have: nothing of the present time gets into a layer.
+fn forget_time(tree: &Root) -> cow::Result<()> {
+    let epoch = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: epoch, last_modification: epoch };
+    rustix::fs::futimens(tree.open_dir("")?, &times)
+        .map_err(|errno| tree.error("set times", "", errno))
 }
