@@ -30,6 +30,9 @@ impl Store {
         let infos = driver.list().map_err(|e| Error::driver("collect garbage", e))?;
         for Waste { chain, info } in garbage::find(&self.catalogue.read()?, name, &infos)? {
             if let Some(chain) = chain {
+                if self.blind {
+                    continue;
+                }
                 let dropped = {
                     let _images = self.lock_images();
                     self.drop_chain_row(name, &chain)?

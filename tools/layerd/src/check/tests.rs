@@ -215,3 +215,18 @@ fn an_open_store_is_not_looked_at() {
     let error = super::check_with(&nowhere, &Default::default(), &bench.opener()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
+
+#[test]
+fn layers_of_an_unreadable_image_are_kept_until_a_repair() {
+    let furnished = furnished();
+    let bench = &furnished.bench;
+    fs::write(image_file(&furnished, "config.json"), "{}").unwrap();
+    fs::remove_file(bench.root().join("catalogue.redb")).unwrap();
+    let layers = bench.vfs.len();
+    let store = bench.open();
+    store.gc().unwrap();
+    assert_eq!(bench.vfs.len(), layers, "nobody can say that its layers are in no image");
+    drop(store);
+    bench.check(true);
+    assert_eq!(bench.vfs.len(), layers - 1, "the one layer that no other image has");
+}

@@ -56,6 +56,8 @@ pub struct Store {
     keys: Claims<(String, String)>,
     pub(crate) pins: Pins,
     image_lock: Mutex<()>,
+    /// Some image's files cannot be read, so that no layer may be called unreferenced until a repair.
+    pub(crate) blind: bool,
     next_id: AtomicU64,
 }
 

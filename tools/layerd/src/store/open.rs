@@ -41,6 +41,7 @@ impl Store {
             keys: Claims::default(),
             pins: Pins::default(),
             image_lock: Mutex::default(),
+            blind: false,
             next_id: AtomicU64::new(1),
         };
         store.default_driver = store.start_drivers(chosen)?;
@@ -68,12 +69,12 @@ impl Store {
     }
 
     /// Brings the catalogue in step with the image files, then frees what nothing refers to.
-    fn start_images(&self) -> Result<()> {
+    fn start_images(&mut self) -> Result<()> {
         let plan = reconcile::images::plan(&self.catalogue.read()?, &self.root)?;
         self.mend(&plan.steps)?;
+        self.blind = plan.blind;
         if plan.blind {
-            tracing::warn!("an image is damaged: nothing is collected until layerd check --repair");
-            return Ok(());
+            tracing::warn!("an image is damaged: its layers are kept until layerd check --repair");
         }
         let removed = self.gc()?;
         if removed.bytes > 0 || !removed.layers.is_empty() {
