@@ -18,6 +18,7 @@ impl Fs {
         let parent = self.table.get(header.node)?;
         let stack = self.stack(&parent)?;
         let found = self.union.lookup(&stack, name)?.ok_or(Errno::NOENT)?;
+        let found = self.index_links(found, &stack, name)?;
         let Place::File { dir, .. } = &found.place else { return Err(Errno::ISDIR) };
         let node = self.table.find(found.id).map(|node| node.live());
         // Holding the state keeps a copy-up from bringing the name back.
@@ -34,6 +35,26 @@ impl Fs {
             _ => self.unindex(&found, in_upper),
         }
         Ok(())
+    }
+
+    /// Brings a lower file with several names into the index before one of them goes, so that the
+    /// number of those left can be kept; the kernel's overlay does so as well.
+    pub(super) fn index_links(
+        &self,
+        found: Found,
+        stack: &[Arc<RealDir>],
+        name: &OsStr,
+    ) -> Result<Found, Errno> {
+        let Place::File { dir, name: real, data: None } = &found.place else { return Ok(found) };
+        if found.stat.stx_nlink < 2
+            || self.union.is_upper(dir)
+            || self.union.index_name(dir, real).is_none()
+        {
+            return Ok(found);
+        }
+        let Some(node) = self.table.find(found.id) else { return Ok(found) };
+        self.copy_up(&node.live(), None)?;
+        self.union.lookup(stack, name)?.ok_or(Errno::NOENT)
     }
 
     /// Whether the upper layer itself has a name that was found, and not only the index.

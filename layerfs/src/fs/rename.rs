@@ -58,6 +58,10 @@ impl Fs {
                 self.exchange(&from, &source, &to, &victim)
             }
             victim => {
+                let victim = match victim {
+                    Some(victim) => Some(self.index_links(victim, &to.stack, to.name)?),
+                    None => None,
+                };
                 let hide = flags.contains(RenameFlags::WHITEOUT);
                 self.replace(&from, &source, &to, victim.as_ref(), hide)
             }
