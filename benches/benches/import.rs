@@ -38,8 +38,7 @@ fn ctr<'a>(daemon: &'a Daemon, archive: &Path) -> Contestant<'a> {
     Contestant {
         name: "ctr image import",
         work: Box::new(move || {
-            let mut command = engines::ctr(daemon);
-            run(command.args(["image", "import", "--index-name", NAME]).arg(&archive)).map(drop)
+            run(engines::ctr(daemon).args(["image", "import"]).arg(&archive)).map(drop)
         }),
         reset: Box::new(move || {
             let list = run(engines::ctr(daemon).args(["image", "ls", "-q"]))?;

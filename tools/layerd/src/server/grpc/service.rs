@@ -1,0 +1,237 @@
+//! The ten methods.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::filter::Filters;
+use super::wire::{self, Info, Mount, present, snapshots_server};
+use crate::catalogue::Labels;
+use crate::error::{Error, ErrorKind, Result};
+use crate::server::App;
+use crate::store::{LabelUpdate, NewSnapshot, Store};
+
+/// What one label may weigh, key and value together, in bytes; containerd's own limit.
+const LABEL_LIMIT: usize = 4096;
+/// How many snapshots one message of a list holds, as containerd's own server does it.
+const BLOCK: usize = 100;
+/// The hint of how large a writable snapshot may grow, in bytes.
+const MAX_SIZE: &str = "containerd.io/snapshot/max-size";
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    app: App,
+}
+
+impl Snapshots {
+    pub(super) fn new(app: App) -> Self {
+        Self { app }
+    }
+
+    /// Runs `work` on a thread that may block.
+    async fn store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, Status> {
+        self.app.blocking(work).await.map_err(Status::internal)?.map_err(Status::from)
+    }
+
+    async fn create(&self, view: bool, request: wire::PrepareSnapshotRequest) -> Answer<Vec<Mount>> {
+        let labels = wire::labels(request.labels);
+        check_labels(&labels)?;
+        let size = labels.get(MAX_SIZE).map(|text| size(text)).transpose()?;
+        let new = NewSnapshot {
+            key: request.key,
+            parent: present(request.parent),
+            view,
+            driver: driver(&request.snapshotter),
+            labels,
+            size,
+            options: BTreeMap::new(),
+        };
+        let namespace = namespace(&request.snapshotter);
+        let mounts = self
+            .store(move |store| {
+                store.prepare(&namespace, &new)?;
+                store.snapshot_mounts(&namespace, &new.key)
+            })
+            .await?;
+        Ok(Response::new(mounts.into_iter().map(Mount::from).collect()))
+    }
+}
+
+fn namespace(snapshotter: &str) -> String {
+    format!("containerd/{snapshotter}")
+}
+
+fn driver(snapshotter: &str) -> Option<String> {
+    let (_, suffix) = snapshotter.rsplit_once('-')?;
+    drivers::NAMES.contains(&suffix).then(|| suffix.to_owned())
+}
+
+fn size(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| {
+        Error::refused("prepare snapshot", MAX_SIZE, "not a number", ErrorKind::InvalidArgument)
+    })
+}
+
+fn check_labels(labels: &Labels) -> Result<()> {
+    match labels.iter().find(|(key, value)| key.len() + value.len() > LABEL_LIMIT) {
+        None => Ok(()),
+        Some((key, _)) => Err(Error::refused(
+            "label snapshot",
+            key.chars().take(64).collect::<String>(),
+            format!("key and value are longer than {LABEL_LIMIT} bytes"),
+            ErrorKind::InvalidArgument,
+        )),
+    }
+}
+
+/// What an update's mask asks for: `labels`, `labels.KEY`, or nothing, which means all that can change.
+fn update(mask: &[String], labels: &Labels) -> Result<LabelUpdate> {
+    let mut single = BTreeMap::new();
+    for path in mask {
+        match path.strip_prefix("labels.") {
+            Some(key) => {
+                let value = labels.get(key).filter(|value| !value.is_empty());
+                single.insert(key.to_owned(), value.cloned());
+            }
+            None if path == "labels" => return Ok(LabelUpdate::Replace(labels.clone())),
+            None => {
+                return Err(Error::refused(
+                    "update snapshot",
+                    path.clone(),
+                    "only labels can change",
+                    ErrorKind::InvalidArgument,
+                ));
+            }
+        }
+    }
+    if mask.is_empty() {
+        return Ok(LabelUpdate::Replace(labels.clone()));
+    }
+    Ok(LabelUpdate::Set(single))
+}
+
+#[tonic::async_trait]
+impl snapshots_server::Snapshots for Snapshots {
+    async fn prepare(
+        &self,
+        request: Request<wire::PrepareSnapshotRequest>,
+    ) -> Answer<wire::PrepareSnapshotResponse> {
+        let mounts = self.create(false, request.into_inner()).await?.into_inner();
+        Ok(Response::new(wire::PrepareSnapshotResponse { mounts }))
+    }
+
+    async fn view(
+        &self,
+        request: Request<wire::ViewSnapshotRequest>,
+    ) -> Answer<wire::ViewSnapshotResponse> {
+        let wire::ViewSnapshotRequest { snapshotter, key, parent, labels } = request.into_inner();
+        let request = wire::PrepareSnapshotRequest { snapshotter, key, parent, labels };
+        let mounts = self.create(true, request).await?.into_inner();
+        Ok(Response::new(wire::ViewSnapshotResponse { mounts }))
+    }
+
+    async fn mounts(&self, request: Request<wire::MountsRequest>) -> Answer<wire::MountsResponse> {
+        let wire::MountsRequest { snapshotter, key } = request.into_inner();
+        let namespace = namespace(&snapshotter);
+        let mounts = self.store(move |store| store.snapshot_mounts(&namespace, &key)).await?;
+        let mounts = mounts.into_iter().map(Mount::from).collect();
+        Ok(Response::new(wire::MountsResponse { mounts }))
+    }
+
+    async fn commit(&self, request: Request<wire::CommitSnapshotRequest>) -> Answer<()> {
+        let request = request.into_inner();
+        let namespace = namespace(&request.snapshotter);
+        let labels = wire::labels(request.labels);
+        check_labels(&labels)?;
+        let parent = present(request.parent);
+        self.store(move |store| {
+            let (key, name) = (&request.key, &request.name);
+            store.commit_snapshot(&namespace, key, name, labels, parent.as_deref())
+        })
+        .await?;
+        Ok(Response::new(()))
+    }
+
+    async fn remove(&self, request: Request<wire::RemoveSnapshotRequest>) -> Answer<()> {
+        let wire::RemoveSnapshotRequest { snapshotter, key } = request.into_inner();
+        let namespace = namespace(&snapshotter);
+        self.store(move |store| store.remove_snapshot(&namespace, &key)).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn stat(
+        &self,
+        request: Request<wire::StatSnapshotRequest>,
+    ) -> Answer<wire::StatSnapshotResponse> {
+        let wire::StatSnapshotRequest { snapshotter, key } = request.into_inner();
+        let namespace = namespace(&snapshotter);
+        let snapshot = self.store(move |store| store.stat_snapshot(&namespace, &key)).await?;
+        Ok(Response::new(wire::StatSnapshotResponse { info: Some(snapshot.into()) }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<wire::UpdateSnapshotRequest>,
+    ) -> Answer<wire::UpdateSnapshotResponse> {
+        let request = request.into_inner();
+        let namespace = namespace(&request.snapshotter);
+        let info = request.info.ok_or_else(|| Status::invalid_argument("update: no info"))?;
+        let labels = wire::labels(info.labels);
+        check_labels(&labels)?;
+        let mask = request.update_mask.unwrap_or_default().paths;
+        let update = update(&mask, &labels)?;
+        let snapshot =
+            self.store(move |store| store.update_snapshot(&namespace, &info.name, update)).await?;
+        Ok(Response::new(wire::UpdateSnapshotResponse { info: Some(snapshot.into()) }))
+    }
+
+    type ListStream =
+        Pin<Box<dyn Stream<Item = std::result::Result<wire::ListSnapshotsResponse, Status>> + Send>>;
+
+    async fn list(&self, request: Request<wire::ListSnapshotsRequest>) -> Answer<Self::ListStream> {
+        let wire::ListSnapshotsRequest { snapshotter, filters } = request.into_inner();
+        let filters =
+            Filters::parse(&filters).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let namespace = namespace(&snapshotter);
+        let found = self
+            .store(move |store| {
+                let mut found = Vec::new();
+                store.walk_snapshots(&namespace, &mut |snapshot| {
+                    if filters.matches(snapshot) {
+                        found.push(Info::from(snapshot.clone()));
+                    }
+                    ControlFlow::Continue(())
+                })?;
+                Ok(found)
+            })
+            .await?;
+        let blocks: Vec<_> = found
+            .chunks(BLOCK)
+            .map(|block| Ok(wire::ListSnapshotsResponse { info: block.to_vec() }))
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(blocks))))
+    }
+
+    async fn usage(&self, request: Request<wire::UsageRequest>) -> Answer<wire::UsageResponse> {
+        let wire::UsageRequest { snapshotter, key } = request.into_inner();
+        let namespace = namespace(&snapshotter);
+        let usage = self.store(move |store| store.snapshot_usage(&namespace, &key)).await?;
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let (size, inodes) = (number(usage.bytes), number(usage.inodes));
+        Ok(Response::new(wire::UsageResponse { size, inodes }))
+    }
+
+    async fn cleanup(&self, _: Request<wire::CleanupRequest>) -> Answer<()> {
+        self.store(|store| store.gc().map(drop)).await?;
+        Ok(Response::new(()))
+    }
+}
