@@ -7,6 +7,7 @@
 mod connection;
 mod error;
 mod extract;
+mod grpc;
 mod listen;
 mod stop;
 mod v1;
@@ -111,6 +112,7 @@ fn announce() -> io::Result<()> {
 fn router(app: App) -> Router {
     Router::new()
         .merge(v1::router())
+        .merge(grpc::router(&app))
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)
         .with_state(app)

@@ -9,12 +9,13 @@ mod service;
 mod status;
 mod wire;
 
+use axum::Router;
+
 use super::App;
 use wire::snapshots_server::SnapshotsServer;
 
-/// The service with its routes, for the router that all dialects share.
-pub(super) fn router(app: App) -> axum::Router {
-    tonic::service::Routes::new(SnapshotsServer::new(service::Snapshots::new(app)))
-        .prepare()
-        .into_axum_router()
+/// The service at its path, for the router that all dialects share.
+pub(super) fn router(app: &App) -> Router<App> {
+    let service = SnapshotsServer::new(service::Snapshots::new(app.clone()));
+    Router::new().route_service("/containerd.services.snapshots.v1.Snapshots/{method}", service)
 }

@@ -39,7 +39,8 @@ impl Snapshots {
         &self,
         work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, Status> {
-        self.app.blocking(work).await.map_err(Status::internal)?.map_err(Status::from)
+        let outcome = self.app.blocking(work).await;
+        Ok(outcome.map_err(|died| Status::internal(died.to_string()))??)
     }
 
     async fn create(&self, view: bool, request: wire::PrepareSnapshotRequest) -> Answer<Vec<Mount>> {
