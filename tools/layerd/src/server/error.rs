@@ -31,6 +31,11 @@ impl ApiError {
         Self { status, body: ErrorBody { message: message.into(), kind: name(kind).to_owned() } }
     }
 
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The body, for a line of a stream.
     pub(super) fn into_body(self) -> ErrorBody {
         self.body
@@ -53,7 +58,7 @@ impl IntoResponse for ApiError {
 }
 
 /// The status of a kind.
-fn status(kind: ErrorKind) -> StatusCode {
+pub(super) fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::AlreadyExists | ErrorKind::InUse => StatusCode::CONFLICT,

@@ -5,6 +5,7 @@
 //! stalls in the middle of one holds a connection and nothing more. See `connection` for the bounds.
 
 mod connection;
+mod docker;
 mod error;
 mod extract;
 mod grpc;
@@ -112,6 +113,7 @@ fn announce() -> io::Result<()> {
 fn router(app: App) -> Router {
     Router::new()
         .merge(v1::router())
+        .merge(docker::router())
         .merge(grpc::router(&app))
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)

@@ -43,7 +43,11 @@ impl Snapshots {
         Ok(outcome.map_err(|died| Status::internal(died.to_string()))??)
     }
 
-    async fn create(&self, view: bool, request: wire::PrepareSnapshotRequest) -> Answer<Vec<Mount>> {
+    async fn create(
+        &self,
+        view: bool,
+        request: wire::PrepareSnapshotRequest,
+    ) -> Answer<Vec<Mount>> {
         let labels = wire::labels(request.labels);
         check_labels(&labels)?;
         let size = labels.get(MAX_SIZE).map(|text| size(text)).transpose()?;
@@ -195,13 +199,14 @@ impl snapshots_server::Snapshots for Snapshots {
         Ok(Response::new(wire::UpdateSnapshotResponse { info: Some(snapshot.into()) }))
     }
 
-    type ListStream =
-        Pin<Box<dyn Stream<Item = std::result::Result<wire::ListSnapshotsResponse, Status>> + Send>>;
+    type ListStream = Pin<
+        Box<dyn Stream<Item = std::result::Result<wire::ListSnapshotsResponse, Status>> + Send>,
+    >;
 
     async fn list(&self, request: Request<wire::ListSnapshotsRequest>) -> Answer<Self::ListStream> {
         let wire::ListSnapshotsRequest { snapshotter, filters } = request.into_inner();
-        let filters =
-            Filters::parse(&filters).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let filters = Filters::parse(&filters)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let namespace = namespace(&snapshotter);
         let found = self
             .store(move |store| {

@@ -1,0 +1,135 @@
+//! The calls that are JSON both ways.
+
+use axum::extract::State;
+
+use super::NAMESPACE;
+use super::layers::{self, NewLayer};
+use super::wire::{Capabilities, Failure, InitRequest, LayerRequest, Reply};
+use crate::error::{Error, ErrorKind};
+use crate::server::App;
+use crate::server::extract::Json;
+
+type Outcome = Result<Reply, Failure>;
+
+pub(super) async fn activate() -> Reply {
+    Reply { implements: vec!["GraphDriver"], ..Reply::default() }
+}
+
+/// Called at every start of dockerd; what was made before is simply there.
+///
+/// The driver and its options are the daemon's own; Docker's `--storage-opt`s for the plugin are
+/// refused, since half of them would come too late.
+pub(super) async fn init(State(app): State<App>, Json(request): Json<InitRequest>) -> Outcome {
+    if let Some(option) = request.options.first() {
+        let reason = "give storage options to layerd itself (layerd serve --storage-opt)";
+        return Err(Error::refused("init", option, reason, ErrorKind::InvalidArgument).into());
+    }
+    let maps = request.uid_maps.iter().chain(&request.gid_maps);
+    if maps.into_iter().any(|map| !map.is_identity()) {
+        let reason = "userns-remap is not supported: start dockerd without it";
+        return Err(Error::refused("init", request.home, reason, ErrorKind::Unsupported).into());
+    }
+    app.store(|store| store.driver(None).map(drop)).await?;
+    tracing::info!(home = request.home, "a Docker daemon uses this store");
+    Ok(Reply::default())
+}
+
+/// Layers are kept as files, and the tar that `Diff` writes of them is in layerd's own order.
+pub(super) async fn capabilities() -> Reply {
+    let capabilities = Some(Capabilities { reproduces_exact_diffs: false });
+    Reply { capabilities, ..Reply::default() }
+}
+
+pub(super) async fn create(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
+    refuse_label(&request)?;
+    let parent = Some(request.parent).filter(|parent| !parent.is_empty());
+    let layer = NewLayer { id: request.id, parent, options: request.storage_opt };
+    app.store(|store| layers::create(store, layer)).await?;
+    Ok(Reply::default())
+}
+
+pub(super) async fn remove(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
+    app.store(move |store| layers::remove(store, &request.id)).await?;
+    Ok(Reply::default())
+}
+
+pub(super) async fn get(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
+    refuse_label(&request)?;
+    let dir = app.store(move |store| store.mount_snapshot(NAMESPACE, &request.id)).await?;
+    Ok(Reply { dir: dir.to_string_lossy().into_owned(), ..Reply::default() })
+}
+
+fn refuse_label(request: &LayerRequest) -> Result<(), Error> {
+    if request.mount_label.is_empty() {
+        return Ok(());
+    }
+    let reason =
+        "SELinux labels of mounts are not supported: start dockerd without selinux-enabled";
+    Err(Error::refused("mount layer", request.id.clone(), reason, ErrorKind::Unsupported))
+}
+
+pub(super) async fn put(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
+    app.store(move |store| store.unmount_snapshot(NAMESPACE, &request.id)).await?;
+    Ok(Reply::default())
+}
+
+pub(super) async fn exists(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
+    let found = app
+        .store(move |store| match store.stat_snapshot(NAMESPACE, &request.id) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        })
+        .await?;
+    Ok(Reply { exists: Some(found), ..Reply::default() })
+}
+
+pub(super) async fn status(State(app): State<App>) -> Outcome {
+    let status = app
+        .store(|store| {
+            let driver = store.driver(None)?;
+            let own = [
+                ("Driver".to_owned(), driver.name().to_owned()),
+                ("Root Dir".to_owned(), store.root().display().to_string()),
+            ];
+            Ok(own.into_iter().chain(driver.status()).map(|(key, value)| [key, value]).collect())
+        })
+        .await?;
+    Ok(Reply { status, ..Reply::default() })
+}
+
+pub(super) async fn metadata(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
+    let metadata = app.store(move |store| store.snapshot_metadata(NAMESPACE, &request.id)).await?;
+    Ok(Reply { metadata, ..Reply::default() })
+}
+
+/// dockerd ends, and has put what it got; mounts of containers that live on are not torn from them.
+pub(super) async fn cleanup() -> Reply {
+    Reply::default()
+}
+
+pub(super) async fn changes(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
+    let changes = app
+        .store(move |store| store.snapshot_changes(NAMESPACE, &request.id, base(&request.parent)))
+        .await?;
+    let changes = changes.changes.into_iter().map(Into::into).collect();
+    Ok(Reply { changes, ..Reply::default() })
+}
+
+pub(super) async fn diff_size(
+    State(app): State<App>,
+    Json(request): Json<LayerRequest>,
+) -> Outcome {
+    let usage = app.store(move |store| store.snapshot_usage(NAMESPACE, &request.id)).await?;
+    Ok(Reply { size: Some(size(usage.bytes)), ..Reply::default() })
+}
+
+/// An empty parent of the wire is none.
+pub(super) fn base(parent: &str) -> Option<&str> {
+    Some(parent).filter(|parent| !parent.is_empty())
+}
+
+/// A size as Go's `int64`.
+pub(super) fn size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,237 @@
+//! The two calls whose body is a tar: `Diff` sends one, `ApplyDiff` takes one.
+//!
+//! Each runs on a thread of its own, not in the pool of the other calls: its pace is the client's, and
+//! a client that stalls must not hold what others need. One that is silent for too long is given up.
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use hyper::header::CONTENT_TYPE;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt as _;
+
+use super::wire::{Failure, LayerRequest, MEDIA_TYPE, Reply};
+use super::{NAMESPACE, calls, layers};
+use crate::error::{Error, ErrorKind, Result};
+use crate::server::App;
+use crate::server::extract::Json;
+use crate::store::Store;
+
+/// How long a client may neither send nor take a byte.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Bytes of a diff that become one chunk.
+const CHUNK: usize = 128 << 10;
+/// Chunks on their way between the network and the store.
+const DEPTH: usize = 8;
+
+/// `GraphDriver.Diff`: the layer tar as it is made.
+///
+/// The status waits for the first chunk, so that an error before it is an error; after it the
+/// connection is broken off, which Docker takes for one.
+pub(super) async fn diff(
+    State(app): State<App>,
+    Json(request): Json<LayerRequest>,
+) -> std::result::Result<Response, Failure> {
+    let (sender, mut chunks) = mpsc::channel(DEPTH);
+    let store = Arc::clone(&app.store);
+    on_a_thread("diff", move || {
+        let mut out = Chunks { sender, buffer: Vec::with_capacity(CHUNK) };
+        let base = calls::base(&request.parent);
+        let outcome = store
+            .snapshot_diff(NAMESPACE, &request.id, base, &mut out)
+            .and_then(|_| out.flush().map_err(|error| Error::sys("send diff", "", error)));
+        if let Err(error) = outcome {
+            tracing::warn!(id = request.id, %error, "a diff failed");
+            // Closed: the client is gone.
+            drop(out.sender.blocking_send(Err(error)));
+        }
+    })?;
+    let first = match chunks.recv().await {
+        Some(Err(error)) => return Err(error.into()),
+        first => first.and_then(Result::ok),
+    };
+    let body = Body::new(Diff { first, chunks });
+    Ok(([(CONTENT_TYPE, MEDIA_TYPE)], body).into_response())
+}
+
+/// A writer whose chunks go to the client.
+struct Chunks {
+    sender: mpsc::Sender<Result<Bytes>>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = CHUNK - self.buffer.len();
+        let taken = bytes.len().min(room);
+        self.buffer.extend_from_slice(&bytes[..taken]);
+        if self.buffer.len() == CHUNK {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone");
+        self.sender.blocking_send(Ok(chunk.into())).map_err(gone)
+    }
+}
+
+/// The body of a diff.
+struct Diff {
+    first: Option<Bytes>,
+    chunks: mpsc::Receiver<Result<Bytes>>,
+}
+
+impl hyper::body::Body for Diff {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        self.chunks.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+/// `GraphDriver.ApplyDiff`: the layer and its parent are in the query, the body is the tar.
+pub(super) async fn apply(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> std::result::Result<Reply, Failure> {
+    let (id, _) = layer_of(&query.unwrap_or_default())?;
+    let (sender, chunks) = mpsc::channel(DEPTH);
+    let (answer, answered) = oneshot::channel();
+    let store = Arc::clone(&app.store);
+    on_a_thread("apply", move || {
+        let outcome = apply_from(&store, &id, chunks);
+        // Dropped: the client is gone.
+        drop(answer.send(outcome));
+    })?;
+    let feed = feed(body, sender);
+    tokio::pin!(feed);
+    tokio::pin!(answered);
+    // An apply that fails early answers while the client still sends.
+    let outcome = tokio::select! {
+        outcome = &mut answered => outcome,
+        () = &mut feed => answered.await,
+    };
+    let size = outcome.map_err(|_| "the request failed: see the daemon's log".to_owned())??;
+    Ok(Reply { size: Some(calls::size(size)), ..Reply::default() })
+}
+
+/// Hands the body's chunks on; a body that breaks off or stalls becomes an error of the reader.
+async fn feed(body: Body, sender: mpsc::Sender<io::Result<Bytes>>) {
+    let mut chunks = body.into_data_stream();
+    loop {
+        let chunk = match tokio::time::timeout(PATIENCE, chunks.next()).await {
+            Ok(None) => return,
+            Ok(Some(Ok(chunk))) => Ok(chunk),
+            Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client stalls")),
+        };
+        let last = chunk.is_err();
+        if sender.send(chunk).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn apply_from(store: &Store, id: &str, chunks: mpsc::Receiver<io::Result<Bytes>>) -> Result<u64> {
+    let mut tar = Tar { chunks, rest: Bytes::new() };
+    // A client that tried again may have spent its body on the first try.
+    if tar.fill().map_err(|error| Error::sys("read tar of layer", id, error))?.is_empty() {
+        let reason = "the body is empty, not a tar";
+        return Err(Error::refused("apply to layer", id, reason, ErrorKind::InvalidArgument));
+    }
+    layers::apply(store, id, &mut tar).map(|applied| applied.content_size)
+}
+
+/// A reader of what the client sends.
+struct Tar {
+    chunks: mpsc::Receiver<io::Result<Bytes>>,
+    rest: Bytes,
+}
+
+impl Tar {
+    /// What can be read now; empty at the end.
+    fn fill(&mut self) -> io::Result<&Bytes> {
+        while self.rest.is_empty() {
+            match self.chunks.blocking_recv() {
+                Some(chunk) => self.rest = chunk?,
+                None => break,
+            }
+        }
+        Ok(&self.rest)
+    }
+}
+
+impl Read for Tar {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.fill()?.len().min(buffer.len());
+        buffer[..taken].copy_from_slice(&self.rest.split_to(taken));
+        Ok(taken)
+    }
+}
+
+/// The ids in `id=ID&parent=PARENT`, which Docker does not escape.
+fn layer_of(query: &str) -> Result<(String, Option<String>)> {
+    let refused = || {
+        Error::refused("apply to layer", query, "no id in the query", ErrorKind::InvalidArgument)
+    };
+    let rest = query.strip_prefix("id=").ok_or_else(refused)?;
+    let (id, parent) = match rest.split_once("&parent=") {
+        Some((id, parent)) => (id, calls::base(parent).map(str::to_owned)),
+        None => (rest, None),
+    };
+    if id.is_empty() { Err(refused()) } else { Ok((id.to_owned(), parent)) }
+}
+
+fn on_a_thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> std::result::Result<(), Failure> {
+    std::thread::Builder::new()
+        .name(format!("docker-{name}"))
+        .spawn(work)
+        .map(drop)
+        .map_err(|error| Error::sys("start a thread", "", error).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_is_taken_as_it_is() {
+        let cases = [
+            ("id=a&parent=b", "a", Some("b")),
+            ("id=a&parent=", "a", None),
+            ("id=a", "a", None),
+            ("id=a%2Fb/c&parent=d%20e", "a%2Fb/c", Some("d%20e")),
+        ];
+        for (query, id, parent) in cases {
+            let found = layer_of(query).expect(query);
+            assert_eq!(found, (id.to_owned(), parent.map(str::to_owned)), "{query}");
+        }
+        for query in ["", "id=", "parent=b", "id=&parent=b", "ID=a"] {
+            assert!(layer_of(query).is_err(), "{query:?} was accepted");
+        }
+    }
+}
