@@ -200,7 +200,7 @@ impl Store {
         row.ok_or_else(|| Error::not_found(op, format!("{key:?}")))
     }
 
-    /// Makes an active snapshot immutable under a name; its key is free again.
+    /// Makes an active snapshot immutable under a name; its key is free again, unless it is the name.
     ///
     /// `labels` take the place of the active one's. `parent` gives one to a snapshot that was
     /// prepared without.
@@ -228,7 +228,7 @@ impl Store {
             let reason = format!("it is {}, not active", active.kind.as_str());
             return Err(Error::refused(OP, key, reason, ErrorKind::FailedPrecondition));
         }
-        if self.catalogue.read()?.snapshot(namespace, name)?.is_some() {
+        if name != key && self.catalogue.read()?.snapshot(namespace, name)?.is_some() {
             return Err(exists(OP, name));
         }
         let below = self.new_parent(OP, namespace, &active, parent)?;
