@@ -127,7 +127,11 @@ fn serve(args: Serve) -> anyhow::Result<()> {
         docker_plugin: args.docker_plugin.then_some(true),
     };
     let config = file.overlaid(flags).resolve()?;
-    let options = server::Options { socket: config.socket.clone(), private: args.private };
+    let options = server::Options {
+        socket: config.socket.clone(),
+        private: args.private,
+        docker_plugin: config.docker_plugin,
+    };
     let store = Store::open(config).context("open the store")?;
     server::run(store, &options).context("serve")
 }

@@ -10,6 +10,7 @@ mod error;
 mod extract;
 mod grpc;
 mod listen;
+mod plugin;
 mod stop;
 mod v1;
 mod work;
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use connection::Connections;
 use listen::Listener;
+use plugin::PluginLink;
 use stop::Stop;
 
 /// Threads that run the daemon's side of connections; they never block.
@@ -44,6 +46,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Serve one client process: say `ready` on standard output, and end when standard input does.
     pub private: bool,
+    /// Make the socket discoverable by dockerd (see `plugin`).
+    pub docker_plugin: bool,
 }
 
 /// What every request sees.
@@ -79,6 +83,7 @@ pub fn run(store: Arc<Store>, options: &Options) -> Result<()> {
 async fn serve(store: Arc<Store>, options: &Options) -> Result<Duration> {
     let mut stop = Stop::new(options.private)?;
     let listener = Listener::bind(&options.socket)?;
+    let plugin = options.docker_plugin.then(|| PluginLink::make(&options.socket)).transpose()?;
     tracing::info!(socket = %options.socket.display(), "listening");
     if options.private {
         announce().map_err(|e| Error::sys("write", "standard output", e))?;
@@ -90,6 +95,7 @@ async fn serve(store: Arc<Store>, options: &Options) -> Result<Duration> {
         () = connections.accept(&listener, &graceful) => {}
         reason = stop.requested() => tracing::info!(reason, "ending"),
     }
+    drop(plugin);
     drop(listener);
     let deadline = Instant::now() + GRACE;
     tokio::select! {
