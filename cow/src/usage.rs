@@ -15,12 +15,14 @@ pub struct Usage {
     pub bytes: u64,
     /// Inodes, the root's own directory among them.
     pub inodes: u64,
+    /// The lengths of the regular files together, holes included.
+    pub content: u64,
 }
 
 /// Measures a tree that may be in use: what vanishes meanwhile is left out.
 pub fn usage(root: &Root) -> Result<Usage> {
     let top = at::meta_of(root).map_err(|error| root.error("statx", "", error))?;
-    let mut usage = Usage { bytes: top.blocks * 512, inodes: 1 };
+    let mut usage = Usage { bytes: top.blocks * 512, inodes: 1, content: 0 };
     // Only inodes with several names can be met twice.
     let mut seen = HashSet::new();
     let mut walk = Walk::new(root, Vanished::Skip)?;
@@ -31,6 +33,9 @@ pub fn usage(root: &Root) -> Result<Usage> {
         }
         usage.bytes += meta.blocks * 512;
         usage.inodes += 1;
+        if meta.is_file() {
+            usage.content += meta.size;
+        }
     }
     Ok(usage)
 }
@@ -47,7 +52,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         let own = fs::metadata(dir.path()).unwrap().blocks() * 512;
-        assert_eq!(usage(&root).unwrap(), Usage { bytes: own, inodes: 1 });
+        assert_eq!(usage(&root).unwrap(), Usage { bytes: own, inodes: 1, content: 0 });
 
         let file = dir.path().join("file");
         fs::write(&file, vec![1; 100_000]).unwrap();
@@ -55,6 +60,7 @@ mod tests {
         let taken = fs::metadata(&file).unwrap().blocks() * 512;
         fs::hard_link(&file, dir.path().join("link")).unwrap();
         fs::File::create(dir.path().join("hole")).unwrap().set_len(1 << 30).unwrap();
-        assert_eq!(usage(&root).unwrap(), Usage { bytes: own + taken, inodes: 3 });
+        let content = 100_000 + (1 << 30);
+        assert_eq!(usage(&root).unwrap(), Usage { bytes: own + taken, inodes: 3, content });
     }
 }

@@ -125,6 +125,10 @@ pub struct Usage {
     pub bytes: u64,
     /// Inodes.
     pub inodes: u64,
+    /// The lengths of the regular files together, an inode with many names counted once: what the
+    /// layer would measure on any other backend.
+    #[serde(default)]
+    pub content: u64,
 }
 
 /// What applying a tar did.

@@ -184,7 +184,11 @@ fn a_tree_is_copied_with_everything() {
     rich_tree(&source);
     let (source, target) = (root(source), root(target));
     let made = tree(&source, &target, Options::default()).unwrap();
-    assert_eq!(made, Usage { bytes: 10, inodes: 11 }, "the three of d/f and both links once");
+    assert_eq!(
+        made,
+        Usage { bytes: 10, inodes: 11, content: 10 },
+        "the three of d/f and both links once"
+    );
 
     let found = crate::diff::trees(Some(&source), &target).unwrap();
     assert_eq!(found.changes, [], "the copy differs");

@@ -77,6 +77,7 @@ pub fn tree(source: &Root, target: &Root, options: Options) -> Result<Usage> {
         if let Some(written) = copy.entry(&entry)? {
             usage.inodes += 1;
             usage.bytes += written;
+            usage.content += written;
         } else if entry.meta.is_dir() {
             walk.skip_dir();
         }

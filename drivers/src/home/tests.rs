@@ -30,7 +30,7 @@ fn commit(home: &Home, batch: &[(&str, Option<&str>)]) -> Result<()> {
         ..LayerRecord::default()
     };
     let batch: Vec<_> = batch.iter().map(|(name, parent)| (id(name), record(parent))).collect();
-    home.commit(&batch, true, |_| Ok(Usage { bytes: 1, inodes: 1 })).map(drop)
+    home.commit(&batch, true, |_| Ok(Usage { bytes: 1, inodes: 1, content: 1 })).map(drop)
 }
 
 fn kind(result: Result<()>) -> Option<ErrorKind> {
@@ -61,7 +61,7 @@ fn layers_are_found_again_after_reopening() {
     let (one, two) = (id("1"), id("2"));
     let one = home.layer(home.call("info", &one)).unwrap().meta().info();
     assert_eq!(one.state, State::Committed);
-    assert_eq!(one.usage, Some(Usage { bytes: 1, inodes: 1 }));
+    assert_eq!(one.usage, Some(Usage { bytes: 1, inodes: 1, content: 1 }));
     assert_eq!(one.record.labels["k"], "v");
     assert_eq!(home.layer(home.call("info", &two)).unwrap().state(), State::Active);
     assert_eq!(kind(home.remove(home.call("remove", &id("1")))), Some(ErrorKind::InUse));

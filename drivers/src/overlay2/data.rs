@@ -35,7 +35,7 @@ impl Overlay2 {
     /// The space that a layer takes now.
     pub(super) fn measure(&self, id: &LayerId) -> cow::Result<Usage> {
         let usage = cow::usage::usage(&self.diff_root(id)?)?;
-        Ok(Usage { bytes: usage.bytes, inodes: usage.inodes })
+        Ok(Usage { bytes: usage.bytes, inodes: usage.inodes, content: usage.content })
     }
 
     /// Applies a tar to an active layer, whose gate is owned.

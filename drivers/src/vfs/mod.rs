@@ -313,7 +313,7 @@ impl Vfs {
         let call = self.home.call("usage", id);
         let usage = self.tree(id).and_then(|tree| cow::usage::usage(&tree));
         let usage = usage.map_err(|error| call.failed(error))?;
-        Ok(Usage { bytes: usage.bytes, inodes: usage.inodes })
+        Ok(Usage { bytes: usage.bytes, inodes: usage.inodes, content: usage.content })
     }
 }
 

@@ -62,6 +62,9 @@ pub(super) struct Below {
     pub(super) layer: LayerId,
 }
 
+/// What a commit is called in errors.
+const COMMIT: &str = "commit snapshot";
+
 impl Store {
     /// Makes a snapshot, active or a view.
     ///
@@ -200,7 +203,7 @@ impl Store {
         row.ok_or_else(|| Error::not_found(op, format!("{key:?}")))
     }
 
-    /// Makes an active snapshot immutable under a name; its key is free again, unless it is the name.
+    /// Makes an active snapshot immutable under a name; its key is free again.
     ///
     /// `labels` take the place of the active one's. `parent` gives one to a snapshot that was
     /// prepared without.
@@ -217,7 +220,29 @@ impl Store {
         labels: Labels,
         parent: Option<&str>,
     ) -> Result<Snapshot> {
-        const OP: &str = "commit snapshot";
+        if name == key {
+            return Err(exists(COMMIT, name));
+        }
+        self.commit_as(namespace, key, name, labels, parent)
+    }
+
+    /// Makes an active snapshot immutable under the key that it has.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for a view or a committed snapshot.
+    pub fn freeze_snapshot(&self, namespace: &str, key: &str, labels: Labels) -> Result<Snapshot> {
+        self.commit_as(namespace, key, key, labels, None)
+    }
+
+    fn commit_as(
+        &self,
+        namespace: &str,
+        key: &str,
+        name: &str,
+        labels: Labels,
+        parent: Option<&str>,
+    ) -> Result<Snapshot> {
+        const OP: &str = COMMIT;
         if name.is_empty() {
             return Err(Error::refused(OP, key, "empty name", ErrorKind::InvalidArgument));
         }

@@ -189,7 +189,7 @@ impl Driver for Memory {
             entry.info.parent = Some(parent.info.id);
         }
         entry.info.state = State::Committed;
-        entry.info.usage = Some(Usage { bytes: entry.tar.len() as u64, inodes: 1 });
+        entry.info.usage = Some(Usage { bytes: entry.tar.len() as u64, inodes: 1, content: 0 });
         entry.info.record = LayerRecord { parent: None, ..record.clone() };
         Ok(entry.info.clone())
     }
@@ -255,7 +255,11 @@ impl Driver for Memory {
 
     fn usage(&self, id: &LayerId) -> Result<Usage> {
         let entry = self.get("usage", id)?;
-        Ok(entry.info.usage.unwrap_or(Usage { bytes: entry.tar.len() as u64, inodes: 1 }))
+        Ok(entry.info.usage.unwrap_or(Usage {
+            bytes: entry.tar.len() as u64,
+            inodes: 1,
+            content: 0,
+        }))
     }
 
     fn metadata(&self, _: &LayerId) -> Result<BTreeMap<String, String>> {

@@ -121,7 +121,7 @@ pub(super) async fn diff_size(
     Json(request): Json<LayerRequest>,
 ) -> Outcome {
     let usage = app.store(move |store| store.snapshot_usage(NAMESPACE, &request.id)).await?;
-    Ok(Reply { size: Some(size(usage.bytes)), ..Reply::default() })
+    Ok(Reply { size: Some(size(usage.content)), ..Reply::default() })
 }
 
 /// An empty parent of the wire is none.

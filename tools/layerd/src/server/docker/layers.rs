@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drivers::Applied;
+use drivers::Usage;
 
 use super::NAMESPACE;
 use crate::catalogue::{Labels, SnapshotKind};
@@ -41,7 +41,7 @@ fn freeze(store: &Store, id: &str) -> Result<()> {
     if store.stat_snapshot(NAMESPACE, id)?.kind == SnapshotKind::Committed {
         return Ok(());
     }
-    match store.commit_snapshot(NAMESPACE, id, id, Labels::new(), None) {
+    match store.freeze_snapshot(NAMESPACE, id, Labels::new()) {
         // Another child came first.
         Err(_) if store.stat_snapshot(NAMESPACE, id)?.kind == SnapshotKind::Committed => Ok(()),
         outcome => outcome.map(drop),
@@ -52,7 +52,7 @@ fn freeze(store: &Store, id: &str) -> Result<()> {
 ///
 /// A layer on which it fails is as it was before, so that Docker's next try, or its removal, finds
 /// nothing of the first one.
-pub(super) fn apply(store: &Store, id: &str, tar: &mut dyn std::io::Read) -> Result<Applied> {
+pub(super) fn apply(store: &Store, id: &str, tar: &mut dyn std::io::Read) -> Result<Usage> {
     let before = store.stat_snapshot(NAMESPACE, id)?;
     if before.kind != SnapshotKind::Active {
         return Err(Error::refused(
@@ -62,9 +62,9 @@ pub(super) fn apply(store: &Store, id: &str, tar: &mut dyn std::io::Read) -> Res
             ErrorKind::FailedPrecondition,
         ));
     }
-    let outcome = store.apply_snapshot(NAMESPACE, id, tar).and_then(|applied| {
+    let outcome = store.apply_snapshot(NAMESPACE, id, tar).and_then(|_| {
         freeze(store, id)?;
-        Ok(applied)
+        store.snapshot_usage(NAMESPACE, id)
     });
     if outcome.is_err() {
         let parent = before.parent;

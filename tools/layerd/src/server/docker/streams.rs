@@ -160,7 +160,7 @@ fn apply_from(store: &Store, id: &str, chunks: mpsc::Receiver<io::Result<Bytes>>
         let reason = "the body is empty, not a tar";
         return Err(Error::refused("apply to layer", id, reason, ErrorKind::InvalidArgument));
     }
-    layers::apply(store, id, &mut tar).map(|applied| applied.content_size)
+    layers::apply(store, id, &mut tar).map(|usage| usage.content)
 }
 
 /// A reader of what the client sends.
