@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("drivers", &["cow", "cow-sys"]),
     ("image", &["cow", "cow-sys"]),
     ("layerd-api", &[]),
-    ("layerd", &["cow", "drivers", "image", "layerd-api"]),
+    ("layerd", &["cow", "cow-sys", "drivers", "image", "layerd-api"]),
     ("layerun", &["cow-sys", "layerd-api"]),
     ("layerctl", &["cow", "image", "layerd-api"]),
 ];

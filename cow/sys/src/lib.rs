@@ -8,6 +8,7 @@
 pub mod fuse;
 pub mod handle;
 pub mod map;
+pub mod memory;
 pub mod mount;
 pub mod mount_attr;
 pub mod signal;

@@ -111,6 +111,8 @@ impl Home {
             busy: Mutex::default(),
             closer: Closer::start().map_err(|source| call.sys("start thread", "", source))?,
         };
+        // Layers are made here, and keep their place on the disk when they are renamed.
+        fs::spread_children(&home.tmp);
         home.load(call)?;
         home.adopt_mounts()?;
         Ok(home)

@@ -72,6 +72,8 @@ struct Check {
 }
 
 fn main() -> ExitCode {
+    // Before there are other threads.
+    cow_sys::memory::hold_back_little();
     let cli = Cli::parse();
     let filter = cli
         .log_level
