@@ -5,6 +5,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -367,7 +368,14 @@ fn a_running_container_is_removed_by_force_alone() {
     let mut up = [0; 3];
     let stdout = run.stdout.as_mut().expect("its output is piped");
     stdout.read_exact(&mut up).expect("the container runs");
-    let listed = daemon.layerctl(["ps", "--format", "{{.Names}} {{.State}}"]);
+    // The container may speak before its runtime has reported it.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let listed = loop {
+        let listed = daemon.layerctl(["ps", "--format", "{{.Names}} {{.State}}"]);
+        if !listed.stdout.is_empty() || Instant::now() > deadline {
+            break listed;
+        }
+    };
     let refused = daemon.layerctl(["rm", "one"]);
     let removed = daemon.layerctl(["rm", "-f", "one"]);
     let status = run.wait().expect("layerctl ends with the container");
