@@ -32,7 +32,8 @@ impl PluginLink {
         let socket = fs::canonicalize(socket).map_err(|e| Error::sys("realpath", socket, e))?;
         fs::create_dir_all(dir).map_err(|e| Error::sys("mkdir", dir, e))?;
         let link = dir.join(NAME);
-        if link != socket {
+        // Else it is the socket itself, or the link that a killed daemon left to this very socket.
+        if fs::canonicalize(&link).ok().as_ref() != Some(&socket) {
             make_way(&link)?;
             symlink(&socket, &link).map_err(|e| Error::sys("symlink", &link, e))?;
         }
@@ -97,6 +98,17 @@ mod tests {
 
         symlink(dir.path().join("nowhere"), &link).expect("a link that leads nowhere");
         drop(PluginLink::make_in(&plugins, &mine).expect("a dangling link is replaced"));
+    }
+
+    #[test]
+    fn the_link_of_a_killed_daemon_is_taken_over() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let mine = dir.path().join("mine");
+        let _mine = UnixListener::bind(&mine).expect("a socket");
+        std::mem::forget(PluginLink::make_in(dir.path(), &mine).expect("a link"));
+        let made = PluginLink::make_in(dir.path(), &mine).expect("the same link again");
+        drop(made);
+        assert!(fs::symlink_metadata(dir.path().join(NAME)).is_err(), "the link goes at the end");
     }
 
     #[test]
