@@ -1,6 +1,10 @@
 //! The calls that are JSON both ways.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use axum::extract::State;
+use cow::change::{Change, ChangeKind};
 
 use super::NAMESPACE;
 use super::layers::{self, NewLayer};
@@ -112,8 +116,27 @@ pub(super) async fn changes(State(app): State<App>, Json(request): Json<LayerReq
     let changes = app
         .store(move |store| store.snapshot_changes(NAMESPACE, &request.id, base(&request.parent)))
         .await?;
-    let changes = changes.changes.into_iter().map(Into::into).collect();
+    let changes = with_parents(changes.changes).into_iter().map(Into::into).collect();
     Ok(Reply { changes, ..Reply::default() })
+}
+
+/// Adds the directories that have a change somewhere inside, which Docker counts as changed too; those
+/// that are new are there already.
+fn with_parents(changes: Vec<Change>) -> Vec<Change> {
+    let mut told: BTreeSet<PathBuf> = changes.iter().map(|change| change.path.clone()).collect();
+    let mut all = Vec::with_capacity(changes.len());
+    for change in changes {
+        let first = all.len();
+        for parent in change.path.ancestors().skip(1) {
+            if parent.as_os_str().is_empty() || !told.insert(parent.to_owned()) {
+                break;
+            }
+            let changed = Change { kind: ChangeKind::Modified, ..Change::deleted(parent) };
+            all.insert(first, changed);
+        }
+        all.push(change);
+    }
+    all
 }
 
 pub(super) async fn diff_size(
@@ -132,4 +155,32 @@ pub(super) fn base(parent: &str) -> Option<&str> {
 /// A size as Go's `int64`.
 pub(super) fn size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_changes_are_changed() {
+        let change = |path: &str, kind| Change { kind, ..Change::deleted(path) };
+        let changes = vec![
+            change("a/b/c/new", ChangeKind::Added),
+            change("a/b/gone", ChangeKind::Deleted),
+            change("d", ChangeKind::Added),
+            change("d/new", ChangeKind::Added),
+        ];
+        let all = with_parents(changes);
+        let told: Vec<_> = all.iter().map(|c| (c.path.to_str().expect("UTF-8"), c.kind)).collect();
+        let expected = [
+            ("a", ChangeKind::Modified),
+            ("a/b", ChangeKind::Modified),
+            ("a/b/c", ChangeKind::Modified),
+            ("a/b/c/new", ChangeKind::Added),
+            ("a/b/gone", ChangeKind::Deleted),
+            ("d", ChangeKind::Added),
+            ("d/new", ChangeKind::Added),
+        ];
+        assert_eq!(told, expected, "each directory once, before what is in it");
+    }
 }
