@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod daemon;
+pub mod engines;
 pub mod host;
 pub mod ops;
 pub mod programs;

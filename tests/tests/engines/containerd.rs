@@ -1,0 +1,104 @@
+//! containerd with layerd as its proxy snapshotter.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tests::daemon::Daemon;
+use tests::engines::Containerd;
+use tests::host;
+use tests::root::TempRoot;
+
+const IMAGE: &str = "docker.io/library/base:latest";
+
+#[test]
+fn containerd_works_on_every_driver() {
+    if !host::provides(&["containerd", "ctr", "runc", "busybox"]) {
+        return;
+    }
+    for driver in drivers::NAMES {
+        let root = TempRoot::new("containerd");
+        let daemon = Daemon::start_with(["--driver", driver]);
+        let containerd = Containerd::start(root.path(), &daemon.socket());
+        let archive = super::busybox_image(&root, "base:latest");
+        containerd.ctr(["image", "import", "--snapshotter", "layerd", &archive]).ok();
+        containers_run(&containerd, driver);
+        snapshot_verbs(&root, &containerd, driver);
+
+        // containerd ends, layerd is killed: what was unpacked is not unpacked again.
+        let before = containerd.ctr(["snapshot", "ls"]).ok();
+        containerd.stop();
+        let daemon = Daemon::start_in(daemon.kill(), ["--driver", driver]);
+        let containerd = Containerd::start(root.path(), &daemon.socket());
+        assert_eq!(containerd.ctr(["snapshot", "ls"]).ok(), before, "{driver}: after a restart");
+        containers_run(&containerd, driver);
+
+        containerd.ctr(["image", "rm", "--sync", IMAGE]).ok();
+        collected(&containerd, driver);
+        containerd.stop();
+        super::assert_empty(&daemon, driver);
+    }
+}
+
+fn containers_run(containerd: &Containerd, driver: &str) {
+    let script = "cat /etc/base; echo new >/tmp/new; cat /tmp/new; exit 5";
+    let ran = containerd.ctr([
+        "run",
+        "--rm",
+        "--snapshotter",
+        "layerd",
+        "--net-host",
+        IMAGE,
+        "one",
+        "/bin/sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!((ran.code, &*ran.stdout), (Some(5), "basenew\n"), "{driver}: ctr run: {ran:?}");
+}
+
+fn snapshot_verbs(root: &TempRoot, containerd: &Containerd, driver: &str) {
+    let list = containerd.ctr(["snapshot", "ls"]).ok();
+    let committed = list.lines().find(|line| line.trim_end().ends_with("Committed"));
+    let layer = committed.and_then(|line| line.split_whitespace().next()).expect("the layer");
+    let target = root.join("target").display().to_string();
+    std::fs::create_dir_all(&target).expect("a mount point");
+
+    let mounts = containerd.ctr(["snapshot", "prepare", "--target", &target, "work", layer]).ok();
+    assert!(mounts.starts_with("mount -t "), "{driver}: prepare tells the mount: {mounts}");
+    let again = containerd.ctr(["snapshot", "prepare", "work", layer]);
+    assert!(again.stderr.contains("already exists"), "{driver}: one key twice: {again:?}");
+    assert_eq!(containerd.ctr(["snapshot", "mounts", &target, "work"]).ok(), mounts, "{driver}");
+    let tree = containerd.ctr(["snapshot", "tree"]).ok();
+    assert!(tree.contains(layer) && tree.contains("work"), "{driver}: tree: {tree}");
+    let usage = containerd.ctr(["snapshot", "usage", "work"]).ok();
+    assert!(usage.contains("work"), "{driver}: usage: {usage}");
+    let info = containerd.ctr(["snapshot", "info", "work"]).ok();
+    assert!(info.contains("\"Active\"") && info.contains(layer), "{driver}: info: {info}");
+
+    let refused = containerd.ctr(["snapshot", "rm", layer]);
+    assert_ne!(refused.code, Some(0), "{driver}: a layer with a child is removed: {refused:?}");
+    containerd.ctr(["snapshot", "commit", "done", "work"]).ok();
+    containerd.ctr(["snapshot", "view", "look", "done"]).ok();
+    let list = containerd.ctr(["snapshot", "ls"]).ok();
+    for (key, kind) in [("done", "Committed"), ("look", "View")] {
+        let found =
+            list.lines().any(|line| line.starts_with(key) && line.trim_end().ends_with(kind));
+        assert!(found, "{driver}: {key} is not {kind}: {list}");
+    }
+    containerd.ctr(["snapshot", "rm", "look"]).ok();
+    containerd.ctr(["snapshot", "rm", "done"]).ok();
+}
+
+/// Garbage collection, which runs by itself after a removal, leaves nothing.
+fn collected(containerd: &Containerd, driver: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let list = containerd.ctr(["snapshot", "ls"]).ok();
+        // The heading stays.
+        if list.lines().count() <= 1 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{driver}: snapshots are not collected: {list}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
