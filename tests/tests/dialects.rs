@@ -1,0 +1,239 @@
+//! Bad input to Docker's dialect over the raw socket: the right error, nothing left, others unhindered.
+
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::archive;
+use tests::daemon::Daemon;
+use tests::root::mounts_below;
+
+/// How long an answer may take before it counts as none.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Docker as a client of the socket.
+#[derive(Clone, Debug)]
+struct Docker(PathBuf);
+
+impl Docker {
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.0).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream
+    }
+
+    /// Sends one request, and gives status and JSON body of its answer.
+    fn post(&self, path: &str, body: &[u8]) -> (u16, Value) {
+        let mut stream = self.connect();
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: /run/docker/plugins/layerd.sock\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n"
+        );
+        // The daemon may refuse and close before it has read everything.
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer within the time");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+        (status, serde_json::from_str(body).unwrap_or_else(|e| panic!("{path}: {e}: {body}")))
+    }
+
+    fn call(&self, method: &str, request: &Value) -> (u16, Value) {
+        self.post(&format!("/GraphDriver.{method}"), request.to_string().as_bytes())
+    }
+
+    #[track_caller]
+    fn ok(&self, method: &str, request: &Value) -> Value {
+        let (status, answer) = self.call(method, request);
+        assert_eq!(status, 200, "{method} {request}: {answer}");
+        answer
+    }
+
+    fn exists(&self, id: &str) -> bool {
+        self.ok("Exists", &json!({ "ID": id }))["Exists"] == true
+    }
+
+    fn changes(&self, id: &str) -> Value {
+        self.ok("Changes", &json!({ "ID": id }))["Changes"].clone()
+    }
+}
+
+/// A daemon with its client.
+fn start() -> (Daemon, Docker) {
+    let daemon = Daemon::start();
+    let docker = Docker(daemon.socket());
+    (daemon, docker)
+}
+
+fn tar() -> Vec<u8> {
+    archive::layer(&[("etc/", ""), ("etc/file", &"x".repeat(100_000))])
+}
+
+#[test]
+fn malformed_requests_are_refused() {
+    let (_daemon, docker) = start();
+    let long = format!(r#"{{"ID":"{}"}}"#, "x".repeat(10 << 20));
+    for (body, status) in [
+        ("{", 400),
+        ("[]x", 400),
+        (r#"{"ID":7}"#, 400),
+        (r#"{"ID":"a","StorageOpt":["size"]}"#, 400),
+        (r#"{"ID":"a","Parent":{}}"#, 400),
+        ("\"\\ud800\"", 400),
+        (&long, 413),
+    ] {
+        let said = &body[..body.len().min(60)];
+        let (found, answer) = docker.post("/GraphDriver.Create", body.as_bytes());
+        assert_eq!(found, status, "{said}: {answer}");
+    }
+    let (status, answer) = docker.call("NoSuchCall", &json!({}));
+    assert_eq!(status, 404, "{answer}");
+    docker.ok("Create", &json!({ "ID": "a", "Parent": "", "MountLabel": "", "New": [1] }));
+    assert!(docker.exists("a"), "unknown fields do not matter");
+}
+
+#[test]
+fn ids_are_only_names() {
+    let (daemon, docker) = start();
+    let long = "x".repeat(4096);
+    for id in ["../../escape", "/absolute", "..", ".", "a/b/c", "with space\n", "é\u{202e}", &long]
+    {
+        let (status, answer) = docker.call("Create", &json!({ "ID": id }));
+        let said: String = id.chars().take(40).collect();
+        if status != 200 {
+            assert_eq!(status, 400, "{said:?}: {answer}");
+            assert!(!docker.exists(id), "{said:?} was refused and is there");
+            continue;
+        }
+        assert!(docker.exists(id), "{said:?} is there");
+        let dir = docker.ok("Get", &json!({ "ID": id }))["Dir"].clone();
+        let dir = PathBuf::from(dir.as_str().expect("a directory"));
+        let dir = dir.canonicalize().expect("the directory is there");
+        assert!(dir.starts_with(daemon.root()), "{said:?} leads to {}", dir.display());
+        docker.ok("Put", &json!({ "ID": id }));
+        docker.ok("Remove", &json!({ "ID": id }));
+        assert!(!docker.exists(id), "{said:?} is removed");
+    }
+    let (status, answer) = docker.call("Create", &json!({ "ID": "" }));
+    assert_eq!(status, 400, "an empty id: {answer}");
+    assert!(mounts_below(&daemon.root()).is_empty(), "mounts are left");
+}
+
+#[test]
+fn a_body_that_is_no_whole_tar_leaves_nothing() {
+    let (daemon, docker) = start();
+    let whole = tar();
+    docker.ok("Create", &json!({ "ID": "a" }));
+    let path = "/GraphDriver.ApplyDiff?id=a&parent=";
+    for (what, body) in [
+        ("empty", &whole[..0]),
+        ("without its end", &whole[..whole.len() - 1024]),
+        ("cut in a file", &whole[..50_000]),
+        ("cut in a header", &whole[..700]),
+        ("no tar", &[b'x'; 4096][..]),
+    ] {
+        let (status, answer) = docker.post(path, body);
+        assert!(status >= 400, "{what} is accepted: {answer}");
+        assert!(answer["Err"].is_string(), "{what}: no reason: {answer}");
+        assert_eq!(docker.changes("a"), Value::Null, "{what}: something is left");
+    }
+    // The connection breaks off in the middle of the announced length.
+    let mut stream = docker.connect();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", whole.len());
+    stream.write_all(head.as_bytes()).expect("a head");
+    stream.write_all(&whole[..50_000]).expect("half a body");
+    drop(stream);
+    // Waits until the broken one is given up: one layer is applied to by one client at a time.
+    let (status, answer) = (0..200)
+        .map(|_| {
+            thread::sleep(Duration::from_millis(20));
+            docker.post(path, &whole)
+        })
+        .find(|(status, _)| *status == 200)
+        .expect("the whole tar is taken after all");
+    assert_eq!((status, answer["Size"].as_i64()), (200, Some(100_000)), "{answer}");
+    docker.ok("Remove", &json!({ "ID": "a" }));
+    let layers = std::fs::read_dir(daemon.root().join("vfs/layers")).expect("the layers");
+    assert_eq!(layers.count(), 0, "layers are left");
+    let (status, answer) = docker.post("/GraphDriver.ApplyDiff?id=nobody&parent=", &whole);
+    assert_eq!(status, 404, "no such layer: {answer}");
+}
+
+#[test]
+fn a_client_that_stalls_stalls_nobody_else() {
+    let (_daemon, docker) = start();
+    let whole = tar();
+    let stalled: Vec<_> = (0..40)
+        .map(|number| {
+            docker.ok("Create", &json!({ "ID": format!("stalled-{number}") }));
+            let mut stream = docker.connect();
+            let head = format!(
+                "POST /GraphDriver.ApplyDiff?id=stalled-{number}&parent= HTTP/1.1\r\nhost: x\r\n\
+                 content-length: {}\r\n\r\n",
+                whole.len()
+            );
+            stream.write_all(head.as_bytes()).expect("a head");
+            stream.write_all(&whole[..50_000]).expect("half a body");
+            stream
+        })
+        .collect();
+    for number in 0..5 {
+        let id = format!("quick-{number}");
+        docker.ok("Create", &json!({ "ID": id }));
+        let (status, answer) =
+            docker.post(&format!("/GraphDriver.ApplyDiff?id={id}&parent="), &whole);
+        assert_eq!(status, 200, "{id}: {answer}");
+        docker.ok("Remove", &json!({ "ID": id }));
+    }
+    // Those that went slow are served when they go on.
+    for mut stream in stalled {
+        stream.write_all(&whole[50_000..]).expect("the rest");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200", "a client that was slow");
+    }
+}
+
+#[test]
+fn one_id_is_made_once() {
+    let (_daemon, docker) = start();
+    let together = Arc::new(Barrier::new(8));
+    let clients = (0..8).map(|_| {
+        let (docker, together) = (docker.clone(), Arc::clone(&together));
+        thread::spawn(move || {
+            together.wait();
+            docker.call("Create", &json!({ "ID": "one" })).0
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let mut statuses: Vec<_> = clients.into_iter().map(|c| c.join().expect("a client")).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409, 409, 409, 409, 409, 409, 409], "one of them makes it");
+    docker.ok("Remove", &json!({ "ID": "one" }));
+    assert!(!docker.exists("one"), "one removal is enough");
+}
+
+#[test]
+fn a_mounted_layer_is_not_removed_under_its_users() {
+    let daemon = Daemon::start_with(["--driver", "overlay2"]);
+    let docker = Docker(daemon.socket());
+    docker.ok("Create", &json!({ "ID": "used" }));
+    let dir = docker.ok("Get", &json!({ "ID": "used" }))["Dir"].clone();
+    let dir = PathBuf::from(dir.as_str().expect("a directory"));
+    std::fs::write(dir.join("file"), "kept").expect("a file in the layer");
+    let (status, answer) = docker.call("Remove", &json!({ "ID": "used" }));
+    assert_eq!(status, 409, "it is in use: {answer}");
+    let kept = std::fs::read_to_string(dir.join("file")).expect("the file");
+    assert_eq!(kept, "kept", "nothing of it is gone");
+    docker.ok("Put", &json!({ "ID": "used" }));
+    docker.ok("Remove", &json!({ "ID": "used" }));
+    assert!(mounts_below(&daemon.root()).is_empty(), "mounts are left");
+}
