@@ -23,6 +23,7 @@ fn containerd_works_on_every_driver() {
         containerd.ctr(["image", "import", "--snapshotter", "layerd", &archive]).ok();
         containers_run(&containerd, driver);
         snapshot_verbs(&root, &containerd, driver);
+        strange_keys(&daemon, &containerd, driver);
 
         // containerd ends, layerd is killed: what was unpacked is not unpacked again.
         let before = containerd.ctr(["snapshot", "ls"]).ok();
@@ -87,6 +88,22 @@ fn snapshot_verbs(root: &TempRoot, containerd: &Containerd, driver: &str) {
     }
     containerd.ctr(["snapshot", "rm", "look"]).ok();
     containerd.ctr(["snapshot", "rm", "done"]).ok();
+}
+
+/// Keys are only names, however they look.
+fn strange_keys(daemon: &Daemon, containerd: &Containerd, driver: &str) {
+    for key in ["../../../escape", "/absolute", "a b", &"x".repeat(3000)] {
+        let told: String = key.chars().take(40).collect();
+        containerd.ctr(["snapshot", "prepare", key]).ok();
+        let mounts = containerd.ctr(["snapshot", "mounts", "/target", key]).ok();
+        let root = daemon.root().display().to_string();
+        assert!(mounts.contains(&root), "{driver}: {told} leads out of the store: {mounts}");
+        let again = containerd.ctr(["snapshot", "view", key]);
+        assert!(again.stderr.contains("already exists"), "{driver}: {told}: {again:?}");
+        containerd.ctr(["snapshot", "rm", key]).ok();
+        let gone = containerd.ctr(["snapshot", "rm", key]);
+        assert!(gone.stderr.contains("not found"), "{driver}: {told}: {gone:?}");
+    }
 }
 
 /// Garbage collection, which runs by itself after a removal, leaves nothing.
