@@ -1,8 +1,8 @@
-//! Bad input to Docker's dialect over the raw socket: the right error, nothing left, others unhindered.
+//! Bad input to the engines' dialects over the raw socket: the right error, nothing left, others unhindered.
 
 #![allow(clippy::expect_used, clippy::panic)]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Barrier};
@@ -199,6 +199,29 @@ fn a_client_that_stalls_stalls_nobody_else() {
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 200", "a client that was slow");
+    }
+}
+
+#[test]
+fn broken_http2_ends_its_connection_alone() {
+    let (_daemon, docker) = start();
+    for (what, frames) in [
+        // RFC 9113, section 6.5: SETTINGS is about the connection, stream 0.
+        ("settings on a stream", &b"\0\0\0\x04\0\0\0\0\x01"[..]),
+        // Section 4.2: a frame as large as the length can say.
+        ("a frame too large", &b"\0\0\0\x04\0\0\0\0\0\xff\xff\xff\0\0\0\0\0\x01"[..]),
+        // Section 4.3: a header block that no decoder takes.
+        ("broken headers", &b"\0\0\0\x04\0\0\0\0\0\0\0\x02\x01\x05\0\0\0\x01\xff\xff"[..]),
+        ("no frames", &[b'x'; 64][..]),
+    ] {
+        let mut stream = docker.connect();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("a preface");
+        stream.write_all(frames).expect("frames");
+        let mut answer = Vec::new();
+        // Reset or closed, but not left open.
+        let end = stream.read_to_end(&mut answer).map_err(|error| error.kind());
+        assert!(matches!(end, Ok(_) | Err(ErrorKind::ConnectionReset)), "{what}: {end:?}");
+        assert!(!docker.exists("nobody"), "{what}: others are served");
     }
 }
 
