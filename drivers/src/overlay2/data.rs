@@ -53,6 +53,9 @@ impl Overlay2 {
         };
         let below = self.below(call, layer)?;
         let apply = || {
+            if below.is_empty() {
+                self.settle(&layer.id)?;
+            }
             let target = self.diff_root(&layer.id)?;
             if below.is_empty() {
                 // What is below comes at commit, or never.

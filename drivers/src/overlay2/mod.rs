@@ -16,6 +16,7 @@ mod data;
 mod options;
 mod plan;
 mod probe;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
