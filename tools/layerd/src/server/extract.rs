@@ -5,27 +5,23 @@
 
 use std::time::Duration;
 
-use axum::RequestExt;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request};
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_stream::StreamExt as _;
 
 use super::error::ApiError;
 use crate::error::ErrorKind;
 
 const BODY_LIMIT: usize = 1 << 20;
+/// How much of a body that is too long is read all the same.
+const BODY_DRAINED: usize = 16 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The limit that [`Json`] needs on the routes it is used on.
-pub(super) fn body_limit() -> DefaultBodyLimit {
-    DefaultBodyLimit::max(BODY_LIMIT)
-}
 
 /// One JSON object, as a request's body or an answer's.
 #[derive(Debug)]
@@ -35,10 +31,29 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let body = tokio::time::timeout(BODY_TIMEOUT, request.extract::<Bytes, _>());
-        let body = body.await.map_err(|_| too_slow())?.map_err(|error| unreadable(&error))?;
+        let body = tokio::time::timeout(BODY_TIMEOUT, read(request.into_body()));
+        let body = body.await.map_err(|_| too_slow())??;
         parse(&body).map(Self)
     }
+}
+
+/// Reads a body to its end. Of one that is too long the rest is read and dropped, within reason: a
+/// connection that is closed with bytes unread loses the answer on its way.
+async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut chunks = body.into_data_stream();
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            ApiError::new(ErrorKind::InvalidArgument, format!("the body: {error}"))
+        })?;
+        length += chunk.len();
+        if length <= BODY_LIMIT {
+            bytes.extend_from_slice(&chunk);
+        } else if length > BODY_DRAINED {
+            break;
+        }
+    }
+    if length > BODY_LIMIT { Err(too_long()) } else { Ok(bytes) }
 }
 
 /// An error names the field that it is about.
@@ -66,12 +81,9 @@ fn too_slow() -> ApiError {
     ApiError::with_status(StatusCode::REQUEST_TIMEOUT, ErrorKind::InvalidArgument, message)
 }
 
-fn unreadable(error: &BytesRejection) -> ApiError {
-    let message = match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => format!("the body is longer than {BODY_LIMIT} bytes"),
-        _ => format!("the body: {}", error.body_text()),
-    };
-    ApiError::with_status(error.status(), ErrorKind::InvalidArgument, message)
+fn too_long() -> ApiError {
+    let message = format!("the body is longer than {BODY_LIMIT} bytes");
+    ApiError::with_status(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::InvalidArgument, message)
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {

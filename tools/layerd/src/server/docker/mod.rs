@@ -37,7 +37,6 @@ pub(super) fn router() -> Router<App> {
         .route("/GraphDriver.Cleanup", post(calls::cleanup))
         .route("/GraphDriver.Changes", post(calls::changes))
         .route("/GraphDriver.DiffSize", post(calls::diff_size))
-        .layer(super::extract::body_limit())
         .route("/GraphDriver.Diff", post(streams::diff))
         .route("/GraphDriver.ApplyDiff", post(streams::apply))
 }

@@ -10,7 +10,6 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 
 use super::App;
-use super::extract::body_limit;
 
 /// Imports that run at once; more wait. Each keeps the processors busy by itself.
 pub(super) const IMPORTS: usize = 4;
@@ -36,5 +35,4 @@ pub(super) fn router() -> Router<App> {
         .route("/v1/containers/{id}/state", post(containers::report))
         .route("/v1/containers/{id}/commit", post(containers::commit))
         .route("/v1/containers/{id}/changes", get(containers::changes))
-        .layer(body_limit())
 }
