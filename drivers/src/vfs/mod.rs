@@ -8,8 +8,9 @@
 //! ```
 //!
 //! It works on every file system and asks nothing of the kernel but bind mounts. A layer costs a
-//! copy of its parent, by reflink where the file system has them; a view is its parent's tree. As nothing is merged there is
-//! nothing to get wrong, which makes it the oracle that the tests hold the other drivers to.
+//! copy of its parent, by reflink where the file system has them; a view is its parent's tree. As
+//! nothing is merged there is nothing to get wrong, which makes it the oracle that the tests hold the
+//! other drivers to.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -12,6 +12,7 @@ pub(crate) mod claims;
 mod commit;
 mod containers;
 mod images;
+mod labels;
 mod names;
 mod open;
 mod snapshots;
@@ -28,7 +29,8 @@ use drivers::{Driver, LayerId};
 pub use backends::Opener;
 pub use containers::{CommitContainer, NewContainer, PathChange, Report};
 pub use images::{PruneScope, Removed};
-pub use snapshots::{LabelUpdate, NewSnapshot};
+pub use labels::LabelUpdate;
+pub use snapshots::NewSnapshot;
 
 use crate::catalogue::{Catalogue, Lookup as _, SnapshotKind};
 use crate::config::Config;

@@ -14,6 +14,7 @@ use cow::digest::ChainId;
 use drivers::{CreateOptions, Driver, LayerId, LayerRecord, NAMES, State};
 
 use super::Store;
+use super::labels::check_labels;
 use crate::catalogue::owner::Owner;
 use crate::catalogue::{
     Change as _, Container, Durability, Labels, Lookup, Snapshot, SnapshotKind,
@@ -24,9 +25,6 @@ use crate::gc;
 
 /// How many snapshots a walk reads at a time.
 const BATCH: usize = 256;
-/// The greatest length of a label's key and value together, as containerd has it.
-const MAX_LABEL: usize = 4096;
-
 /// What a snapshot is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewSnapshot {
@@ -45,15 +43,6 @@ pub struct NewSnapshot {
     pub size: Option<u64>,
     /// Driver options of this snapshot (Docker's `--storage-opt`).
     pub options: BTreeMap<String, String>,
-}
-
-/// How labels are to change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LabelUpdate {
-    /// These take the place of all.
-    Replace(Labels),
-    /// Each is set to a value, or removed (none).
-    Set(BTreeMap<String, Option<String>>),
 }
 
 /// A layer that can be a parent.
@@ -414,39 +403,6 @@ impl Store {
         self.row("stat snapshot", namespace, key)
     }
 
-    /// Changes labels; nothing else of a snapshot can change.
-    ///
-    /// # Errors
-    /// `NotFound`, `InvalidArgument` for a label that is too long.
-    pub fn update_snapshot(
-        &self,
-        namespace: &str,
-        key: &str,
-        update: LabelUpdate,
-    ) -> Result<Snapshot> {
-        const OP: &str = "update snapshot";
-        // Labels that changed later are in the catalogue alone, therefore now.
-        self.catalogue.write(Durability::Now, |w| {
-            let row = w.snapshot(namespace, key)?;
-            let mut snapshot = row.ok_or_else(|| Error::not_found(OP, format!("{key:?}")))?;
-            match update {
-                LabelUpdate::Replace(labels) => snapshot.labels = labels,
-                LabelUpdate::Set(changes) => {
-                    for (label, value) in changes {
-                        match value {
-                            Some(value) => snapshot.labels.insert(label, value),
-                            None => snapshot.labels.remove(&label),
-                        };
-                    }
-                }
-            }
-            check_labels(OP, &snapshot.labels)?;
-            snapshot.updated = Timestamp::now();
-            w.put_snapshot(namespace, &snapshot)?;
-            Ok(snapshot)
-        })
-    }
-
     /// Calls `visit` with every snapshot of a namespace, by key, until it breaks off.
     ///
     /// No lock is held meanwhile: `visit` may call any method of the store.
@@ -489,16 +445,4 @@ fn draft(new: &NewSnapshot, driver: &str, layer: LayerId) -> Snapshot {
 
 fn exists(op: &'static str, key: &str) -> Error {
     Error::refused(op, format!("{key:?}"), "already exists", ErrorKind::AlreadyExists)
-}
-
-fn check_labels(op: &'static str, labels: &Labels) -> Result<()> {
-    let too_long = |(key, value): &(&String, &String)| key.len() + value.len() > MAX_LABEL;
-    match labels.iter().find(too_long) {
-        None => Ok(()),
-        Some((key, _)) => {
-            let reason = format!("label key and value are longer than {MAX_LABEL} bytes");
-            let key: String = key.chars().take(64).collect();
-            Err(Error::refused(op, key, reason, ErrorKind::InvalidArgument))
-        }
-    }
 }

@@ -14,11 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::server::App;
 use crate::store::{LabelUpdate, NewSnapshot, Store};
 
-/// What one label may weigh, key and value together, in bytes; containerd's own limit.
-const LABEL_LIMIT: usize = 4096;
 /// How many snapshots one message of a list holds, as containerd's own server does it.
 const BLOCK: usize = 100;
-/// The hint of how large a writable snapshot may grow, in bytes.
+/// The hint of how large a writable snapshot may grow, in bytes; drivers without quotas pass over it.
 const MAX_SIZE: &str = "containerd.io/snapshot/max-size";
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
@@ -49,9 +47,8 @@ impl Snapshots {
         request: wire::PrepareSnapshotRequest,
     ) -> Answer<Vec<Mount>> {
         let labels = wire::labels(request.labels);
-        check_labels(&labels)?;
         let size = labels.get(MAX_SIZE).map(|text| size(text)).transpose()?;
-        let new = NewSnapshot {
+        let mut new = NewSnapshot {
             key: request.key,
             parent: present(request.parent),
             view,
@@ -63,6 +60,9 @@ impl Snapshots {
         let namespace = namespace(&request.snapshotter);
         let mounts = self
             .store(move |store| {
+                if new.size.is_some() && !has_quota(store, &namespace, &new)? {
+                    new.size = None;
+                }
                 store.prepare(&namespace, &new)?;
                 store.snapshot_mounts(&namespace, &new.key)
             })
@@ -80,22 +80,18 @@ fn driver(snapshotter: &str) -> Option<String> {
     drivers::NAMES.contains(&suffix).then(|| suffix.to_owned())
 }
 
+/// Whether the driver that a snapshot will be in can bound its size.
+fn has_quota(store: &Store, namespace: &str, new: &NewSnapshot) -> Result<bool> {
+    let parent = new.parent.as_ref().map(|parent| store.stat_snapshot(namespace, parent));
+    let below = parent.and_then(Result::ok).map(|parent| parent.driver);
+    let driver = store.driver(below.as_deref().or(new.driver.as_deref()))?;
+    Ok(driver.capabilities().quota)
+}
+
 fn size(text: &str) -> Result<u64> {
     text.parse().map_err(|_| {
         Error::refused("prepare snapshot", MAX_SIZE, "not a number", ErrorKind::InvalidArgument)
     })
-}
-
-fn check_labels(labels: &Labels) -> Result<()> {
-    match labels.iter().find(|(key, value)| key.len() + value.len() > LABEL_LIMIT) {
-        None => Ok(()),
-        Some((key, _)) => Err(Error::refused(
-            "label snapshot",
-            key.chars().take(64).collect::<String>(),
-            format!("key and value are longer than {LABEL_LIMIT} bytes"),
-            ErrorKind::InvalidArgument,
-        )),
-    }
 }
 
 /// What an update's mask asks for: `labels`, `labels.KEY`, or nothing, which means all that can change.
@@ -156,7 +152,6 @@ impl snapshots_server::Snapshots for Snapshots {
         let request = request.into_inner();
         let namespace = namespace(&request.snapshotter);
         let labels = wire::labels(request.labels);
-        check_labels(&labels)?;
         let parent = present(request.parent);
         self.store(move |store| {
             let (key, name) = (&request.key, &request.name);
@@ -191,7 +186,6 @@ impl snapshots_server::Snapshots for Snapshots {
         let namespace = namespace(&request.snapshotter);
         let info = request.info.ok_or_else(|| Status::invalid_argument("update: no info"))?;
         let labels = wire::labels(info.labels);
-        check_labels(&labels)?;
         let mask = request.update_mask.unwrap_or_default().paths;
         let update = update(&mask, &labels)?;
         let snapshot =
@@ -239,5 +233,86 @@ impl snapshots_server::Snapshots for Snapshots {
     async fn cleanup(&self, _: Request<wire::CleanupRequest>) -> Answer<()> {
         self.store(|store| store.gc().map(drop)).await?;
         Ok(Response::new(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+    use tonic::Code;
+
+    use super::super::wire::snapshots_server::Snapshots as _;
+    use super::*;
+    use crate::testing::Bench;
+
+    fn service(bench: &Bench) -> Snapshots {
+        Snapshots::new(App { store: bench.open(), imports: Arc::new(Semaphore::new(1)) })
+    }
+
+    fn prepare(key: &str, label: (&str, String)) -> Request<wire::PrepareSnapshotRequest> {
+        Request::new(wire::PrepareSnapshotRequest {
+            snapshotter: "layerd".to_owned(),
+            key: key.to_owned(),
+            parent: String::new(),
+            labels: HashMap::from([(label.0.to_owned(), label.1)]),
+        })
+    }
+
+    #[tokio::test]
+    async fn labels_have_their_limits() {
+        let bench = Bench::new();
+        let service = service(&bench);
+        let fits = "x".repeat(4096 - "label".len());
+        service.prepare(prepare("fits", ("label", fits.clone()))).await.expect("4096 bytes");
+        let cases = [
+            prepare("long", ("label", fits + "x")),
+            prepare("words", (MAX_SIZE, "a lot".to_owned())),
+        ];
+        for request in cases {
+            let error = service.prepare(request).await.expect_err("a bad label");
+            assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        }
+        let hint = prepare("hint", (MAX_SIZE, "1000000".to_owned()));
+        service
+            .prepare(hint)
+            .await
+            .expect("a hint is no reason to refuse where there are no quotas");
+    }
+
+    #[tokio::test]
+    async fn only_labels_change_and_no_name_is_its_own_key() {
+        let bench = Bench::new();
+        let service = service(&bench);
+        service.prepare(prepare("key", ("a", "1".to_owned()))).await.expect("a snapshot");
+        let update = |path: &str, labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            Request::new(wire::UpdateSnapshotRequest {
+                snapshotter: "layerd".to_owned(),
+                info: Some(Info { name: "key".to_owned(), labels, ..Info::default() }),
+                update_mask: Some(prost_types::FieldMask { paths: vec![path.to_owned()] }),
+            })
+        };
+        let error = service.update(update("parent", &[])).await.expect_err("a parent stays");
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        let set = service.update(update("labels.b", &[("b", "2"), ("c", "3")])).await.expect("set");
+        let labels = set.into_inner().info.expect("the snapshot").labels;
+        let expected =
+            HashMap::from([("a", "1"), ("b", "2")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(labels, expected, "the mask names one label");
+        let unset = service.update(update("labels.a", &[])).await.expect("unset");
+        let labels = unset.into_inner().info.expect("the snapshot").labels;
+        assert!(!labels.contains_key("a"), "an empty value takes the label away: {labels:?}");
+
+        let commit = wire::CommitSnapshotRequest {
+            snapshotter: "layerd".to_owned(),
+            name: "key".to_owned(),
+            key: "key".to_owned(),
+            ..Default::default()
+        };
+        let error = service.commit(Request::new(commit)).await.expect_err("the name is taken");
+        assert_eq!(error.code(), Code::AlreadyExists, "{error}");
     }
 }
