@@ -13,6 +13,8 @@ pub struct Daemon {
     child: Child,
     /// The socket that it listens on.
     pub socket: PathBuf,
+    /// What it mounts and leaves mounted at its end.
+    leaves: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -24,7 +26,7 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .map_err(|error| format!("{command:?}: {error}"))?;
-        let mut daemon = Self { child, socket };
+        let mut daemon = Self { child, socket, leaves: None };
         let patience = Instant::now() + Duration::from_secs(30);
         while std::os::unix::net::UnixStream::connect(&daemon.socket).is_err() {
             if let Some(status) = daemon.child.try_wait()? {
@@ -61,6 +63,9 @@ impl Drop for Daemon {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let _ = self.child.wait();
+        if let Some(mount) = &self.leaves {
+            let _ = rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH);
+        }
     }
 }
 
@@ -97,7 +102,10 @@ pub fn dockerd(dir: &Path) -> Result<Daemon, Failure> {
         .arg("--exec-root")
         .arg(dir.join("docker-run"));
     command.arg("-p").arg(dir.join("docker.pid")).arg("-H").arg(url(&socket));
-    Daemon::start(command, socket, &dir.join("dockerd.log"))
+    let mut daemon = Daemon::start(command, socket, &dir.join("dockerd.log"))?;
+    // dockerd binds its data-root to itself.
+    daemon.leaves = Some(dir.join("docker"));
+    Ok(daemon)
 }
 
 /// A docker client that speaks to `daemon`.
