@@ -5,6 +5,7 @@
 //! therefore the oracle. [`open()`] makes a driver by its name. Drivers know directories and layers; they know neither images nor sockets
 //! nor each other.
 
+mod backend;
 mod backing;
 mod call;
 pub mod driver;
@@ -13,6 +14,7 @@ mod home;
 pub mod id;
 pub mod mountinfo;
 mod options;
+mod overlay;
 mod overlay2;
 mod private;
 mod quota;

@@ -1,9 +1,7 @@
 //! Mounts that nobody else sees: held by a file descriptor alone, and gone with it.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
-use cow::root::Root;
 use cow_sys::mount::{MountError, mount_at, mount_fs};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -28,11 +26,6 @@ pub(crate) fn mount(home: &Home, mount: &Mount) -> cow::Result<OwnedFd> {
         }
         Err(error) => Err(failed(&error)),
     }
-}
-
-/// The same as a root in which paths are looked up.
-pub(crate) fn root(home: &Home, described: &Mount, label: &Path) -> cow::Result<Root> {
-    Ok(Root::from_fd(mount(home, described)?, label))
 }
 
 fn attached_for_a_moment(home: &Home, mount: &Mount) -> cow::Result<OwnedFd> {

@@ -21,7 +21,7 @@ pub const NAMES: [&str; 2] = [overlay2::NAME, vfs::NAME];
 /// has the home open.
 pub fn open<S: AsRef<str>>(name: &str, home: &Path, options: &[S]) -> Result<Box<dyn Driver>> {
     match name {
-        overlay2::NAME => Ok(Box::new(overlay2::Overlay2::open(home, options)?)),
+        overlay2::NAME => Ok(Box::new(overlay2::open(home, options)?)),
         vfs::NAME => Ok(Box::new(vfs::Vfs::open(home, options)?)),
         _ => Err(Error::Driver {
             driver: "drivers",
@@ -45,7 +45,7 @@ pub fn probe(root: &Path) -> Result<&'static str> {
     let mut outcome = Ok(vfs::NAME);
     for name in order {
         let works = match name {
-            overlay2::NAME => overlay2::Overlay2::probe(root),
+            overlay2::NAME => overlay2::probe(root),
             _ => vfs::Vfs::probe(root),
         };
         match works {

@@ -138,6 +138,11 @@ impl Home {
         Meta::parse(&bytes, id)
     }
 
+    /// The driver's name.
+    pub(crate) fn driver(&self) -> &'static str {
+        self.driver
+    }
+
     /// The home's path, absolute and without links.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -151,10 +156,15 @@ impl Home {
     /// The absolute path of something in a layer's directory, for mount descriptions and for the
     /// calls that take no directory: umount2(2).
     pub(crate) fn layer_path(&self, id: &LayerId, name: &str) -> PathBuf {
-        let mut path = self.path.join("layers");
+        let mut path = self.layers_path();
         path.push(id.as_str());
         path.push(name);
         path
+    }
+
+    /// The absolute path of the directory that holds all layers.
+    pub(crate) fn layers_path(&self) -> PathBuf {
+        self.path.join("layers")
     }
 
     /// Opens a directory of a layer.

@@ -4,6 +4,7 @@
 //! the last. Counts live in memory; a new process starts from the kernel's mount table with one
 //! caller for each mount that it finds, so containers survive a restart of the daemon.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::AtFlags;
@@ -65,7 +66,7 @@ impl Home {
         call: Call<'_>,
         layer: &Layer,
         writable: bool,
-        mount: impl FnOnce(&std::os::fd::OwnedFd) -> Result<()>,
+        mount: impl FnOnce(&OwnedFd) -> Result<()>,
     ) -> Result<PathBuf> {
         let path = self.layer_path(&layer.id, MERGED);
         let mut mounted = layer.mounted();
@@ -78,15 +79,42 @@ impl Home {
             return Ok(path);
         }
         mounted.settle();
-        let dir = fs::open_dir(&self.layers, &layer.id).map_err(|error| call.failed(error))?;
-        let target = fs::ensure_dir(&dir, MERGED, 0o700).map_err(|error| call.failed(error))?;
-        if let Err(error) = mount(&target) {
-            drop(target);
-            let _ = rustix::fs::unlinkat(&dir, MERGED, AtFlags::REMOVEDIR);
-            return Err(error);
-        }
+        self.put_on(call, layer, mount)?;
         *mounted = Mounted { count: 1, writable, ending: None };
         Ok(path)
+    }
+
+    /// Makes a layer's mount point and has `mount` attach to it.
+    fn put_on(
+        &self,
+        call: Call<'_>,
+        layer: &Layer,
+        mount: impl FnOnce(&OwnedFd) -> Result<()>,
+    ) -> Result<()> {
+        let dir = fs::open_dir(&self.layers, &layer.id).map_err(|error| call.failed(error))?;
+        let target = fs::ensure_dir(&dir, MERGED, 0o700).map_err(|error| call.failed(error))?;
+        mount(&target).inspect_err(|_| {
+            drop(target);
+            let _ = rustix::fs::unlinkat(&dir, MERGED, AtFlags::REMOVEDIR);
+        })
+    }
+
+    /// Puts a new mount in the place of one that whoever served it has left; its callers hold the new
+    /// one. The caller shares the layer's gate.
+    pub(crate) fn revive_mount(
+        &self,
+        call: Call<'_>,
+        layer: &Layer,
+        is_dead: impl FnOnce() -> bool,
+        mount: impl FnOnce(&OwnedFd) -> Result<()>,
+    ) -> Result<()> {
+        let mut mounted = layer.mounted();
+        if mounted.count == 0 || !is_dead() {
+            return Ok(());
+        }
+        tracing::warn!(driver = call.driver, layer = %call.layer, "a dead mount is made anew");
+        self.take_off(call, &layer.id)?;
+        self.put_on(call, layer, mount).inspect_err(|_| *mounted = Mounted::default())
     }
 
     /// Drops a reference on a layer's mount, and unmounts with the last one, after which `unmounted`

@@ -22,9 +22,6 @@ pub(super) const KNOWN: [&str; 9] = [
     "xino",
 ];
 
-/// The options of one layer.
-pub(super) const KNOWN_OF_LAYER: [&str; 1] = ["size"];
-
 /// Whether renamed directories are followed and made (`redirect_dir=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Redirect {

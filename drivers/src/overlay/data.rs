@@ -2,7 +2,7 @@
 //! layers below.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
@@ -13,8 +13,7 @@ use cow::walk::{Vanished, Walk};
 use cow::whiteout::{WhiteoutFormat, XattrSpace};
 use cow::xattr;
 
-use super::plan::{Escape, Plan};
-use super::{DIFF, Overlay2};
+use super::{Backend as _, DIFF, Overlay, Plan, Union, bind};
 use crate::call::Call;
 use crate::driver::{Access, Applied, State, Usage};
 use crate::error::Result;
@@ -25,17 +24,11 @@ use crate::home::mounts::MERGED;
 use crate::id::LayerId;
 use crate::private;
 
-impl Overlay2 {
+impl<U: Union> Overlay<U> {
     /// The own directory of a layer.
     pub(super) fn diff_root(&self, id: &LayerId) -> cow::Result<Root> {
         let dir = self.home.open_in_layer(id, DIFF)?;
         Ok(Root::from_fd(dir, self.home.layer_path(id, DIFF)))
-    }
-
-    /// The space that a layer takes now.
-    pub(super) fn measure(&self, id: &LayerId) -> cow::Result<Usage> {
-        let usage = cow::usage::usage(&self.diff_root(id)?)?;
-        Ok(Usage { bytes: usage.bytes, inodes: usage.inodes, content: usage.content })
     }
 
     /// Applies a tar to an active layer, whose gate is owned.
@@ -45,11 +38,10 @@ impl Overlay2 {
         layer: &Layer,
         tar: &mut dyn Read,
     ) -> Result<Applied> {
-        self.home.check_appliable(call, layer)?;
         let meta = layer.meta();
         let options = ApplyOptions {
             writeback: true,
-            ..ApplyOptions::new(WhiteoutFormat::Overlay(self.marks()))
+            ..ApplyOptions::new(WhiteoutFormat::Overlay(self.union.marks()))
         };
         let below = self.below(call, layer)?;
         let apply = || {
@@ -81,27 +73,27 @@ impl Overlay2 {
     }
 
     /// Puts the data of a layer that is being committed in its final form, and measures it.
-    pub(super) fn seal(&self, sealing: &Sealing<'_>) -> Result<Usage> {
+    pub(super) fn finish(&self, sealing: &Sealing<'_>) -> Result<Usage> {
         let id = &sealing.layer.id;
         let call = self.home.call("commit", id);
-        let finish = || {
+        let done = || {
             let root = self.diff_root(id)?;
             let implicit = &sealing.layer.meta().implicit;
             if sealing.lowers.is_empty() {
-                drop_marks(&root, self.marks())?;
+                drop_marks(&root, self.union.marks())?;
             } else if !implicit.is_empty() {
                 let dirs: Vec<PathBuf> = implicit.iter().map(Into::into).collect();
                 let lowers = [self.shown(sealing.lowers.iter().map(|layer| &layer.id))?];
-                cow::apply::adopt_implicit(&root, &dirs, &lowers, self.marks())?;
+                cow::apply::adopt_implicit(&root, &dirs, &lowers, self.union.marks())?;
             }
             self.measure(id)
         };
-        finish().map_err(|error| call.failed(error))
+        done().map_err(|error| call.failed(error))
     }
 
     /// How a layer differs from `base`, or from the layer below it, with the roots that the
     /// locations are in.
-    pub(super) fn difference(
+    pub(super) fn compare(
         &self,
         call: Call<'_>,
         layer: &Layer,
@@ -114,14 +106,13 @@ impl Overlay2 {
             Some(base) => self.home.check_ancestor(call, &meta, base)?,
             None => Vec::new(),
         };
-        let compare = || match (direct, is_view, between.first()) {
+        match (direct, is_view, between.first()) {
             // A view adds nothing to what it shows.
             (true, true, _) => Ok((Changeset::default(), Vec::new())),
             (true, false, _) => self.own_difference(call, layer),
             (false, true, Some(only)) if between.len() == 1 => self.own_difference(call, only),
             _ => self.stack_difference(call, layer, base),
-        };
-        compare()
+        }
     }
 
     /// What a layer's own directory changes in the layers below: costs what the change costs.
@@ -133,7 +124,7 @@ impl Overlay2 {
                 roots.push(self.diff_root(&layer.id)?);
             }
             let lowers: Vec<&Root> = roots.iter().skip(1).collect();
-            let changes = cow::diff::overlay(&roots[0], &lowers, self.marks())?;
+            let changes = cow::diff::overlay(&roots[0], &lowers, self.union.marks())?;
             Ok((changes, roots))
         };
         compare().map_err(|error| call.failed(error))
@@ -173,20 +164,11 @@ impl Overlay2 {
     }
 
     fn mounted(&self, plan: &Plan, top: &LayerId) -> cow::Result<Root> {
-        let mount = plan.describe(&self.home, &self.features, Escape::Single);
-        private::root(&self.home, &mount, &self.home.layer_path(top, MERGED))
-    }
-
-    /// Writes the difference as a tar.
-    pub(super) fn write_diff(
-        &self,
-        call: Call<'_>,
-        layer: &Layer,
-        base: Option<&LayerId>,
-        out: &mut dyn Write,
-    ) -> Result<u64> {
-        let (changes, roots) = self.difference(call, layer, base)?;
-        cow::pack::pack(&changes, &roots, out).map_err(|error| call.failed(error))
+        let mount = match plan {
+            Plan::Bind { layer, .. } => private::mount(&self.home, &bind(&self.home, layer, false)),
+            Plan::Merge(merge) => self.union.private(&self.home, &merge.stack(&self.home)),
+        };
+        Ok(Root::from_fd(mount?, self.home.layer_path(top, MERGED)))
     }
 }
 

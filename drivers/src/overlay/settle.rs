@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use cow::Error;
 use rustix::fs::{AtFlags, Dir, Gid, Mode, RenameFlags, Uid};
 
-use super::{DIFF, Overlay2};
+use super::{DIFF, Overlay, Union};
 use crate::home::fs;
 use crate::id::LayerId;
 
@@ -24,7 +24,7 @@ const QUICK: Duration = Duration::from_micros(40);
 /// How many groups are tried.
 const TRIES: usize = 12;
 
-impl Overlay2 {
+impl<U: Union> Overlay<U> {
     /// Moves an empty layer to where new files are made quickly, if it is not there.
     pub(super) fn settle(&self, id: &LayerId) -> cow::Result<()> {
         self.settle_by(id, probe)
@@ -107,7 +107,7 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let driver = Overlay2::open::<&str>(dir.path(), &[]).unwrap();
+        let driver = crate::overlay2::open::<&str>(dir.path(), &[]).unwrap();
         let id: LayerId = "1".parse().unwrap();
         driver.create(&id, None, &CreateOptions::active()).unwrap();
         let diff = dir.path().join("layers/1/diff");

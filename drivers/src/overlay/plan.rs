@@ -1,16 +1,15 @@
-//! Which mount shows a layer, and how it is written down.
+//! Which mount shows a layer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::options::Features;
 use super::{DIFF, WORK};
-use crate::driver::{Access, Mount, State};
+use crate::driver::{Access, State};
 use crate::home::{Home, Layer};
 use crate::id::LayerId;
 
 /// One mount that shows a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// A single directory: overlayfs takes no lone lower, and a bind mount is as good and faster.
     Bind {
         /// The layer whose own directory is shown.
@@ -19,12 +18,40 @@ pub(super) enum Plan {
         writable: bool,
     },
     /// Layers merged.
-    Overlay {
-        /// The layer that takes the writes, if any.
-        upper: Option<LayerId>,
-        /// The layers below, the uppermost first.
-        lowers: Vec<LayerId>,
-    },
+    Merge(Merge),
+}
+
+/// Layers that are shown as one tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Merge {
+    /// The layer that takes the writes, if any.
+    pub(super) upper: Option<LayerId>,
+    /// The layers below, the uppermost first.
+    pub(super) lowers: Vec<LayerId>,
+}
+
+/// The directories of a merge, named relative to one that holds them all: ids are plain, whatever
+/// the name of the home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stack {
+    /// The absolute path of the directory that holds them.
+    pub(crate) base: PathBuf,
+    /// The lower directories, the uppermost first.
+    pub(crate) lowers: Vec<PathBuf>,
+    /// The upper directory and its work directory.
+    pub(crate) upper: Option<(PathBuf, PathBuf)>,
+}
+
+impl Merge {
+    /// Where the layers are.
+    pub(super) fn stack(&self, home: &Home) -> Stack {
+        let of = |id: &LayerId, name: &str| Path::new(id.as_str()).join(name);
+        Stack {
+            base: home.layers_path(),
+            lowers: self.lowers.iter().map(|id| of(id, DIFF)).collect(),
+            upper: self.upper.as_ref().map(|id| (of(id, DIFF), of(id, WORK))),
+        }
+    }
 }
 
 impl Plan {
@@ -41,7 +68,7 @@ impl Plan {
             return if lowers.is_empty() {
                 Self::Bind { layer: own, writable: true }
             } else {
-                Self::Overlay { upper: Some(own), lowers }
+                Self::Merge(Merge { upper: Some(own), lowers })
             };
         }
         // A view of something has no directory of its own.
@@ -55,7 +82,7 @@ impl Plan {
     pub(super) fn read_only(layers: Vec<LayerId>) -> Self {
         match <[LayerId; 1]>::try_from(layers) {
             Ok([layer]) => Self::Bind { layer, writable: false },
-            Err(lowers) => Self::Overlay { upper: None, lowers },
+            Err(lowers) => Self::Merge(Merge { upper: None, lowers }),
         }
     }
 
@@ -63,58 +90,9 @@ impl Plan {
     pub(super) fn writable(&self) -> bool {
         match self {
             Self::Bind { writable, .. } => *writable,
-            Self::Overlay { upper, .. } => upper.is_some(),
+            Self::Merge(merge) => merge.upper.is_some(),
         }
     }
-
-    /// The mount in the words of mount(8). `escape` protects the option string's own commas and
-    /// backslashes in paths, for clients that join the options; fsconfig(2) takes them bare.
-    pub(super) fn describe(&self, home: &Home, features: &Features, escape: Escape) -> Mount {
-        match self {
-            Self::Bind { layer, writable } => Mount {
-                fstype: "bind".to_owned(),
-                source: home.layer_path(layer, DIFF),
-                options: vec!["rbind".to_owned(), if *writable { "rw" } else { "ro" }.to_owned()],
-            },
-            Self::Overlay { upper, lowers } => {
-                let mut options = features.mount_options(upper.is_some(), escape == Escape::Single);
-                let lowers: Vec<_> = lowers
-                    .iter()
-                    .map(|id| escape_lower(&home.layer_path(id, DIFF), escape))
-                    .collect();
-                options.push(format!("lowerdir={}", lowers.join(":")));
-                if let Some(upper) = upper {
-                    for (key, name) in [("upperdir", DIFF), ("workdir", WORK)] {
-                        let path = home.layer_path(upper, name);
-                        options.push(format!("{key}={}", escape_dir(&path, escape)));
-                    }
-                }
-                Mount { fstype: "overlay".to_owned(), source: "overlay".into(), options }
-            }
-        }
-    }
-}
-
-/// For whom paths are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Escape {
-    /// A client, with one option string for mount(2) that is cut at commas.
-    Joined,
-    /// The driver itself, with one value at a time.
-    Single,
-}
-
-/// A path in `lowerdir=`, where a colon separates and a backslash escapes; a comma would end the
-/// option (Documentation/filesystems/overlayfs.rst, "Multiple lower layers").
-fn escape_lower(path: &Path, escape: Escape) -> String {
-    let text = path.display().to_string().replace('\\', "\\\\").replace(':', "\\:");
-    if escape == Escape::Joined { text.replace(',', "\\,") } else { text }
-}
-
-/// A path in `upperdir=` or `workdir=`.
-fn escape_dir(path: &Path, escape: Escape) -> String {
-    let text = path.display().to_string();
-    if escape == Escape::Joined { text.replace('\\', "\\\\").replace(',', "\\,") } else { text }
 }
 
 #[cfg(test)]
@@ -138,7 +116,7 @@ mod tests {
 
     fn overlay(upper: Option<&str>, lowers: &[&str]) -> Plan {
         let lowers = lowers.iter().map(|text| id(text)).collect();
-        Plan::Overlay { upper: upper.map(id), lowers }
+        Plan::Merge(Merge { upper: upper.map(id), lowers })
     }
 
     #[test]
@@ -162,14 +140,5 @@ mod tests {
             let writable = state == Active && access == Default;
             assert_eq!(got.writable(), writable, "{state:?} on {below:?}, {access:?}");
         }
-    }
-
-    #[test]
-    fn paths_are_escaped_for_their_reader() {
-        let path = Path::new("/a:b,c\\d");
-        assert_eq!(escape_lower(path, Escape::Joined), "/a\\:b\\,c\\\\d");
-        assert_eq!(escape_lower(path, Escape::Single), "/a\\:b,c\\\\d");
-        assert_eq!(escape_dir(path, Escape::Joined), "/a:b\\,c\\\\d");
-        assert_eq!(escape_dir(path, Escape::Single), "/a:b,c\\d");
     }
 }

@@ -1,0 +1,239 @@
+//! What a backend with a [`Home`] says for itself; the rest of the contract is the same for all of
+//! them and written here once, above all who holds which lock: whoever changes a layer's data owns
+//! its gate, whoever reads the data shares it.
+//!
+//! A backend implements [`Backend`], and is a [`Driver`] thereby.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use cow::change::Changeset;
+use cow::root::Root;
+
+use crate::call::{Call, HomeCall};
+use crate::driver::{
+    Access, Applied, Capabilities, CreateOptions, Driver, Finding, LayerInfo, LayerRecord, Mount,
+    State, Usage,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::check::Required;
+use crate::home::commit::Sealing;
+use crate::home::meta::Meta;
+use crate::home::{Home, Layer};
+use crate::id::LayerId;
+use crate::options::Given;
+use crate::quota;
+
+/// The options that a layer of any backend takes.
+const KNOWN_OF_LAYER: [&str; 1] = ["size"];
+
+/// A storage backend over a [`Home`].
+pub(crate) trait Backend: Send + Sync + Debug {
+    /// Where it keeps its layers.
+    fn home(&self) -> &Home;
+
+    /// See [`Driver::capabilities`].
+    fn able(&self) -> Capabilities;
+
+    /// Sees that a layer of this state can be made on `parent`.
+    fn check_new(&self, _call: Call<'_>, _parent: Option<&LayerId>, _state: State) -> Result<()> {
+        Ok(())
+    }
+
+    /// Fills the directory of a new layer, which is as yet under a temporary name.
+    fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()>;
+
+    /// Applies a tar to a layer, whose gate is owned.
+    fn fill(&self, call: Call<'_>, layer: &Layer, tar: &mut dyn Read) -> Result<Applied>;
+
+    /// Puts the data of a layer that is being committed in its final form, and measures it.
+    fn seal(&self, sealing: &Sealing<'_>) -> Result<Usage>;
+
+    /// Frees what a committed layer no longer needs.
+    fn sealed(&self, _id: &LayerId) {}
+
+    /// See [`Driver::mounts`].
+    fn describe(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<Vec<Mount>>;
+
+    /// See [`Driver::mount`]; the layer's gate is shared.
+    fn show(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<PathBuf>;
+
+    /// See [`Driver::unmount`].
+    fn hide(&self, call: Call<'_>, layer: &Layer) -> Result<()>;
+
+    /// How a layer differs from `base`, or from the layer below it, with the roots that the
+    /// locations are in; the layer's gate is shared.
+    fn difference(
+        &self,
+        call: Call<'_>,
+        layer: &Layer,
+        base: Option<&LayerId>,
+    ) -> Result<(Changeset, Vec<Root>)>;
+
+    /// The space that a layer takes now; it is no view and its gate is shared.
+    fn measure(&self, id: &LayerId) -> cow::Result<Usage>;
+
+    /// See [`Driver::metadata`].
+    fn keys(&self, call: Call<'_>, layer: &Layer) -> Result<BTreeMap<String, String>>;
+
+    /// See [`Driver::status`].
+    fn facts(&self) -> Vec<(&'static str, String)>;
+
+    /// The directories that a layer must have.
+    fn required(&self, layer: &Layer) -> Vec<Required>;
+}
+
+impl<B: Backend> Driver for B {
+    fn name(&self) -> &'static str {
+        self.home().driver()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.able()
+    }
+
+    fn create(
+        &self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        options: &CreateOptions,
+    ) -> Result<()> {
+        let home = self.home();
+        let call = home.call("create", id);
+        refuse_size_of(self, call, options)?;
+        if options.state == State::Committed {
+            return Err(call.refused(ErrorKind::InvalidArgument, "a layer is not made committed"));
+        }
+        self.check_new(call, parent, options.state)?;
+        let mut meta = Meta::new(id.clone(), parent.cloned(), options.state);
+        meta.record.labels = options.labels.clone();
+        let shape = meta.clone();
+        home.create(call, meta, |dir| self.build(call, &shape, dir))
+    }
+
+    fn apply(&self, id: &LayerId, tar: &mut dyn Read) -> Result<Applied> {
+        let call = self.home().call("apply", id);
+        let layer = self.home().layer(call)?;
+        let _gate = layer.own(call)?;
+        self.home().check_appliable(call, &layer)?;
+        self.fill(call, &layer, tar)
+    }
+
+    fn commit(&self, id: &LayerId, record: &LayerRecord) -> Result<LayerInfo> {
+        let call = self.home().call("commit", id);
+        let infos = self.commit_many(&[(id.clone(), record.clone())])?;
+        infos.into_iter().next().ok_or_else(|| call.not_found())
+    }
+
+    fn commit_many(&self, batch: &[(LayerId, LayerRecord)]) -> Result<Vec<LayerInfo>> {
+        let infos = self.home().commit(batch, self.able().rebase, |sealing| self.seal(sealing))?;
+        for (id, _) in batch {
+            self.sealed(id);
+        }
+        Ok(infos)
+    }
+
+    fn remove(&self, id: &LayerId) -> Result<()> {
+        self.home().remove(self.home().call("remove", id))
+    }
+
+    fn info(&self, id: &LayerId) -> Result<LayerInfo> {
+        Ok(self.home().layer(self.home().call("info", id))?.meta().info())
+    }
+
+    fn list(&self) -> Result<Vec<LayerInfo>> {
+        Ok(self.home().layers().iter().map(|layer| layer.meta().info()).collect())
+    }
+
+    fn mounts(&self, id: &LayerId, access: Access) -> Result<Vec<Mount>> {
+        let call = self.home().call("mounts", id);
+        if !self.able().client_mounts {
+            let reason = "only the daemon can mount the layers of this driver";
+            return Err(call.refused(ErrorKind::Unsupported, reason));
+        }
+        self.describe(call, &*self.home().layer(call)?, access)
+    }
+
+    fn mount(&self, id: &LayerId, access: Access) -> Result<PathBuf> {
+        let call = self.home().call("mount", id);
+        let layer = self.home().layer(call)?;
+        let _gate = layer.share(call)?;
+        self.show(call, &layer, access)
+    }
+
+    fn unmount(&self, id: &LayerId) -> Result<()> {
+        let call = self.home().call("unmount", id);
+        let layer = self.home().layer(call)?;
+        self.hide(call, &layer)
+    }
+
+    fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Changeset> {
+        let call = self.home().call("changes", id);
+        let layer = self.home().layer(call)?;
+        let _gate = layer.share(call)?;
+        self.difference(call, &layer, base).map(|(changes, _)| changes)
+    }
+
+    fn diff(&self, id: &LayerId, base: Option<&LayerId>, out: &mut dyn Write) -> Result<u64> {
+        let call = self.home().call("diff", id);
+        let layer = self.home().layer(call)?;
+        let _gate = layer.share(call)?;
+        let (changes, roots) = self.difference(call, &layer, base)?;
+        cow::pack::pack(&changes, &roots, out).map_err(|error| call.failed(error))
+    }
+
+    fn usage(&self, id: &LayerId) -> Result<Usage> {
+        let call = self.home().call("usage", id);
+        let layer = self.home().layer(call)?;
+        let _gate = layer.share(call)?;
+        let meta = layer.meta();
+        match (meta.usage, meta.state, &meta.parent) {
+            (Some(usage), ..) => Ok(usage),
+            (None, State::View, Some(_)) => Ok(Usage::default()),
+            (None, ..) => self.measure(id).map_err(|error| call.failed(error)),
+        }
+    }
+
+    fn metadata(&self, id: &LayerId) -> Result<BTreeMap<String, String>> {
+        let call = self.home().call("metadata", id);
+        self.keys(call, &*self.home().layer(call)?)
+    }
+
+    fn status(&self) -> Vec<(String, String)> {
+        self.facts().into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    fn check(&self) -> Result<Vec<Finding>> {
+        self.home().check(|layer| self.required(layer))
+    }
+
+    fn repair(&self) -> Result<Vec<Finding>> {
+        self.home().repair(|layer| self.required(layer))
+    }
+
+    fn cleanup(&self) -> Result<()> {
+        self.home().unmount_all()
+    }
+}
+
+/// Refuses a size for a layer of a driver that can keep none.
+fn refuse_size_of(backend: &impl Backend, call: Call<'_>, options: &CreateOptions) -> Result<()> {
+    let given = HomeCall { driver: call.driver, op: call.op };
+    let size = Given::of_layer(given, &KNOWN_OF_LAYER, &options.options)?.size(given, "size")?;
+    match refuse_size(given, backend.home(), size.or(options.size)) {
+        Err(Error::Driver { reason, kind, .. }) => Err(call.refused(kind, reason)),
+        outcome => outcome,
+    }
+}
+
+/// Refuses a size for all layers of a home that can keep none.
+pub(crate) fn refuse_size(call: HomeCall, home: &Home, size: Option<u64>) -> Result<()> {
+    if size.is_none() {
+        return Ok(());
+    }
+    quota::refuse(home.root(), home.path())
+        .map_err(|why| call.refused(ErrorKind::Unsupported, format!("option size: {why}")))
+}
