@@ -250,7 +250,7 @@ impl<'a> Applier<'a> {
 
 /// Takes a path apart into its components and puts them together again without empty ones, `.` and
 /// `..`, each `..` taking the component before it away; at the root there is none to take.
-fn normalize(path: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn normalize(path: &[u8], out: &mut Vec<u8>) {
     for part in path.split(|byte| *byte == b'/') {
         match part {
             b"" | b"." => {}
@@ -269,7 +269,7 @@ fn normalize(path: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The path of the directory and the last component.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (b"", path),
@@ -277,14 +277,14 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// A name below a directory's path.
-fn join(dir: &[u8], name: &[u8]) -> Box<[u8]> {
+pub(crate) fn join(dir: &[u8], name: &[u8]) -> Box<[u8]> {
     match dir {
         b"" => name.into(),
         _ => [dir, b"/", name].concat().into(),
     }
 }
 
-fn as_path(bytes: &[u8]) -> &Path {
+pub(crate) fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 

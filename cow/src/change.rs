@@ -84,7 +84,10 @@ impl Changeset {
 pub fn order(a: &Path, b: &Path) -> Ordering {
     let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
     let (a, b) = (a.as_os_str().as_bytes(), b.as_os_str().as_bytes());
-    a.iter().map(rank).cmp(b.iter().map(rank))
+    match a.iter().zip(b).find(|(a, b)| a != b) {
+        Some((a, b)) => rank(a).cmp(&rank(b)),
+        None => a.len().cmp(&b.len()),
+    }
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Differences {
     }
 
     /// These and, if it holds, `other`.
-    fn with_if(self, other: Self, holds: bool) -> Self {
+    pub(crate) fn with_if(self, other: Self, holds: bool) -> Self {
         if holds { self.with(other) } else { self }
     }
 

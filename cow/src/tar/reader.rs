@@ -1,6 +1,6 @@
 //! The streaming reader.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use super::header::{self, Block, Dialect};
 use super::pax::{self, Extra};
@@ -37,6 +37,8 @@ pub struct Reader<R> {
     entries: u64,
     ended: bool,
     headers: Headers,
+    /// How the stream is moved forward without reading it, where it can.
+    seek: Option<fn(&mut R, u64) -> io::Result<()>>,
 }
 
 /// The headers that precede an entry and extend it; reused from entry to entry.
@@ -79,7 +81,23 @@ impl<R: Read> Reader<R> {
             entries: 0,
             ended: false,
             headers: Headers::default(),
+            seek: None,
         }
+    }
+
+    /// Passes over content that nobody takes by a seek, where the stream can.
+    ///
+    /// Such a stream may end within the last entry's content without an error, but not before a
+    /// later entry.
+    pub fn seeking(inner: R) -> Self
+    where
+        R: Seek,
+    {
+        let seek = |inner: &mut R, bytes| match i64::try_from(bytes) {
+            Ok(bytes) => inner.seek_relative(bytes),
+            Err(_) => Err(io::ErrorKind::InvalidInput.into()),
+        };
+        Self { seek: Some(seek), ..Self::new(inner) }
     }
 
     /// Reads up to the next entry and fills `entry` with it; `false` at the end of the archive.
@@ -158,6 +176,11 @@ impl<R: Read> Reader<R> {
                 return Ok(self.taken);
             }
         }
+    }
+
+    /// Where in the stream the next unread byte is: before content is taken, where that begins.
+    pub fn position(&self) -> u64 {
+        self.taken - (self.end - self.start) as u64
     }
 
     /// The next piece of content, at most `most` bytes and never empty.
@@ -256,6 +279,16 @@ impl<R: Read> Reader<R> {
     fn skip_content(&mut self) -> Result<()> {
         for part in [std::mem::take(&mut self.remaining), std::mem::take(&mut self.padding)] {
             let mut left = part;
+            let buffered = (self.end - self.start) as u64;
+            if let Some(seek) = self.seek
+                && left > buffered
+            {
+                left -= buffered;
+                (self.start, self.end) = (0, 0);
+                seek(&mut self.inner, left).map_err(|error| Error::sys("seek tar", "", error))?;
+                self.taken = self.taken.saturating_add(left);
+                continue;
+            }
             while left > 0 {
                 let taken = self.piece(left)?.len();
                 self.start += taken;
