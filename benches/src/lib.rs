@@ -5,6 +5,8 @@
 
 pub mod engines;
 pub mod rounds;
+pub mod unions;
+pub mod work;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

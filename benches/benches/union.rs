@@ -1,0 +1,107 @@
+//! layerfs and fuse-overlayfs against the kernel's overlay, over the same lower directories.
+//!
+//! `--quick` does three rounds in place of seven; any other word keeps the workloads whose name holds
+//! it. `LAYERFS_BENCH_OPTIONS` adds further layerfs mounts: their options, separated by semicolons.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use benches::rounds::median;
+use benches::unions::{Ground, Maker, Stand};
+use benches::work::{self, Work};
+use benches::{Failure, cache};
+
+const ROUNDS: usize = 7;
+const QUICK: usize = 3;
+
+/// Room for the lowers and for what the rounds of all makers write.
+const GROUND: u64 = 12 << 30;
+
+/// The times of one workload, for each maker.
+type Times = Vec<Vec<Duration>>;
+
+fn time(stand: &mut Stand, work: &Work) -> Result<Duration, Failure> {
+    (work.prepare)(&stand.root())?;
+    if work.cold {
+        stand.remount()?;
+    }
+    let start = Instant::now();
+    (work.run)(&stand.root())?;
+    Ok(start.elapsed())
+}
+
+fn makers() -> Vec<Maker> {
+    let mut makers = vec![Maker::Kernel, Maker::FuseOverlayfs, Maker::Layerfs(String::new())];
+    if let Ok(more) = std::env::var("LAYERFS_BENCH_OPTIONS") {
+        makers.extend(more.split(';').map(|options| Maker::Layerfs(options.to_owned())));
+    }
+    makers
+}
+
+/// Prints each maker's median as a multiple of the kernel's.
+#[expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
+fn table(makers: &[Maker], rows: &[(&Work, Times)]) {
+    print!("\nunions: times slower than the kernel's overlay\n{:<32} {:>10}", "", "kernel ms");
+    for maker in &makers[1..] {
+        print!(" {:>14}", maker.name());
+    }
+    println!(" {:>8}", "target");
+    for (work, times) in rows {
+        let base = median(&times[0]).as_secs_f64();
+        print!("{:<32} {:>10.1}", work.name, base * 1000.0);
+        for times in &times[1..] {
+            print!(" {:>14.2}", median(times).as_secs_f64() / base);
+        }
+        println!(" {:>8.2}", work.target);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a run takes minutes")]
+fn progress(round: usize) {
+    eprintln!("unions: round {round}");
+}
+
+fn main() -> Result<(), Failure> {
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with("--bench")).collect();
+    let quick = words.iter().any(|word| word == "--quick");
+    let wanted: Vec<_> = words.iter().filter(|word| !word.starts_with("--")).collect();
+    let works = work::ALL.iter().filter(|work| {
+        wanted.is_empty() || wanted.iter().any(|word| work.name.contains(word.as_str()))
+    });
+    std::fs::create_dir_all(cache())?;
+    let dir = tempfile::tempdir_in(cache())?;
+    let ground = Ground::new(dir.path(), GROUND)?;
+    let (above, below) = (ground.path().join("above"), ground.path().join("below"));
+    work::lay_out(&above, &below)?;
+    let makers = makers();
+    let lowers: [PathBuf; 2] = [above, below];
+    let mut stands = Vec::new();
+    for (number, maker) in makers.iter().enumerate() {
+        let dir = ground.path().join(format!("stand-{number}"));
+        stands.push(Stand::new(maker.clone(), &lowers, dir)?);
+    }
+    let mut rows: Vec<(&Work, Times)> =
+        works.map(|work| (work, vec![Vec::new(); makers.len()])).collect();
+    for round in 0..=if quick { QUICK } else { ROUNDS } {
+        progress(round);
+        for stand in &mut stands {
+            stand.renew()?;
+        }
+        ground.sync()?;
+        for (work, times) in &mut rows {
+            for (stand, times) in stands.iter_mut().zip(times) {
+                let took = time(stand, work)
+                    .map_err(|error| format!("{}: {}: {error}", stand.maker().name(), work.name))?;
+                // The first round warms up what all share.
+                if round > 0 {
+                    times.push(took);
+                }
+                // What one has written is not left to the next one's time.
+                ground.sync()?;
+            }
+        }
+    }
+    table(&makers, &rows);
+    Ok(())
+}
