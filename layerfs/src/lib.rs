@@ -3,8 +3,8 @@
 //! layerfs shows a stack of directories as the kernel's overlay shows them, where the kernel's overlay
 //! cannot be had: to processes without privileges, on kernels or file systems that refuse it. From
 //! below: [`union`] knows real directories and how they merge; [`node`] what the kernel was told of;
-//! [`fs`] what each request does; [`wire`] how requests and replies are laid out; [`serve`] carries
-//! them; [`mount`] attaches all that to a directory.
+//! [`fs`] what each request does; [`wire`] how requests and replies are laid out; [`transport`]
+//! carries them; [`mount`] attaches all that to a directory.
 
 pub mod error;
 pub mod fs;
@@ -13,7 +13,7 @@ pub mod mount;
 pub mod node;
 pub mod options;
 pub mod passthrough;
-pub mod serve;
 pub mod stats;
+pub mod transport;
 pub mod union;
 pub mod wire;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use layerfs::error::Error;
 use layerfs::fs::Fs;
 use layerfs::options::{KNOWN, Options};
-use layerfs::{mount, serve};
+use layerfs::{mount, transport};
 use nix::sys::signal::{SigSet, Signal};
 
 /// Tells the process that stays that it is not the one that was typed.
@@ -163,29 +163,29 @@ fn run(typed: Typed, serves: bool) -> Result<()> {
     }
     // Before any thread is there, so that all inherit it.
     signals.thread_block().context("block signals")?;
-    let threads = typed.options.threads.unwrap_or_else(default_threads);
     let fs = Arc::new(Fs::new(typed.options.clone())?);
     let mounted = mount::mount(&typed.options, &typed.point)?;
-    if let Err(error) = serve::handshake(&fs, &mounted.device) {
-        let _ = mount::unmount(&mounted.point);
-        return Err(error.into());
-    }
-    let (point, counted) = (mounted.point.clone(), Arc::clone(&fs));
+    // Whoever unmounted may want to unmount the layers next: they are let go with the process, at
+    // once, whatever number of nodes there is.
+    let gone = || std::process::exit(0);
+    let started = transport::handshake(&fs, &mounted.device, &typed.options)
+        .and_then(|session| session.start(&mounted.point, gone));
+    let running = match started {
+        Ok(running) => running,
+        Err(error) => {
+            let _ = mount::unmount(&mounted.point);
+            return Err(error.into());
+        }
+    };
+    let point = mounted.point;
     std::thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || attend(&signals, &point, &counted, serves))
+        .spawn(move || attend(&signals, &point, &fs, serves))
         .context("start the signal thread")?;
     if serves {
         ready()?;
     }
-    // Whoever unmounted may want to unmount the layers next: they are let go with the process, at
-    // once, whatever number of nodes there is.
-    Ok(serve::run(&fs, &mounted.device, threads, || std::process::exit(0))?)
-}
-
-/// Enough that one slow request does not keep the others waiting.
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(4, usize::from).clamp(2, 14) + 2
+    Ok(running.wait()?)
 }
 
 fn attend(signals: &SigSet, point: &std::path::Path, fs: &Fs, quiet: bool) {

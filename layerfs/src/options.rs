@@ -22,6 +22,17 @@ pub enum Redirects {
     Ignore,
 }
 
+/// What carries requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// The ring where the kernel offers it and it can be set up, else the device.
+    Auto,
+    /// The ring, or no mount.
+    Ring,
+    /// `/dev/fuse` alone.
+    Device,
+}
+
 /// How the mount behaves, resolved from what was typed.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option that users know by name")]
@@ -58,6 +69,10 @@ pub struct Options {
     pub writeback: bool,
     /// Whether open files are handed to the kernel, where it can take them.
     pub passthrough: bool,
+    /// What carries requests.
+    pub transport: Transport,
+    /// After how many requests a thread of the ring fails; only tests ask for that.
+    pub fail_ring: Option<u64>,
     /// Who may use the mount besides its owner.
     pub allow: Allow,
     /// Options that the kernel itself takes as mount flags (`nodev`, `noatime`, ...).
@@ -100,6 +115,8 @@ impl Default for Options {
             userxattr: false,
             writeback: true,
             passthrough: true,
+            transport: Transport::Auto,
+            fail_ring: None,
             allow: Allow::Default,
             flags: Vec::new(),
             source: None,
@@ -135,6 +152,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("userxattr", "writes user.overlay. attributes"),
     ("writeback=0|1", "lets the kernel collect writes where passthrough is not used (1)"),
     ("passthrough=0|1", "lets the kernel read and write the layers' files itself (1)"),
+    ("transport=auto|ring|device", "what carries requests: io_uring where it can be had (auto)"),
     ("allow_other, allow_root", "who may use the mount"),
     ("context=..., fast_ino=..., metacopy=off, nfs_export=off, uuid=...", "accepted"),
     ("clone_fd, max_idle_threads=N, max_threads=N, auto_unmount", "accepted"),
@@ -287,6 +305,15 @@ impl Options {
             "userxattr" => self.userxattr = true,
             "writeback" => self.writeback = switch(name, text)?,
             "passthrough" => self.passthrough = switch(name, text)?,
+            "transport" => {
+                self.transport = match text {
+                    "auto" => Transport::Auto,
+                    "ring" => Transport::Ring,
+                    "device" => Transport::Device,
+                    _ => return Err(Error::option(format!("transport={text}"))),
+                }
+            }
+            "x-layerfs.fail-ring" => self.fail_ring = Some(number(name, text)?),
             _ => return self.set_mount(name, text),
         }
         Ok(())

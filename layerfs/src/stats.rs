@@ -13,6 +13,10 @@ pub struct Stats {
     pub copy_ups: AtomicU64,
     /// Opens that were handed to the kernel.
     pub passthrough_opens: AtomicU64,
+    /// Requests that came over the ring.
+    pub over_ring: AtomicU64,
+    /// Those of them that other threads carried out.
+    pub handed_over: AtomicU64,
     /// Requests that ended with an error that is none of the caller's doing.
     pub faults: AtomicU64,
 }
@@ -23,6 +27,8 @@ impl Default for Stats {
             requests: std::array::from_fn(|_| AtomicU64::new(0)),
             copy_ups: AtomicU64::new(0),
             passthrough_opens: AtomicU64::new(0),
+            over_ring: AtomicU64::new(0),
+            handed_over: AtomicU64::new(0),
             faults: AtomicU64::new(0),
         }
     }
@@ -53,6 +59,8 @@ impl fmt::Display for Stats {
         for (name, counter) in [
             ("copy-ups", &self.copy_ups),
             ("passthrough", &self.passthrough_opens),
+            ("over the ring", &self.over_ring),
+            ("handed over", &self.handed_over),
             ("faults", &self.faults),
         ] {
             writeln!(f, "{name:<16} {}", counter.load(Ordering::Relaxed))?;

@@ -33,6 +33,7 @@ const KEPT_APART: &[(&str, &[&str])] = &[
     ("redb", &["layerd"]),
     ("libcontainer", &["layerun"]),
     ("fuser", &["layerfs"]),
+    ("io-uring", &["cow-sys"]),
     ("devicemapper", &["drivers"]),
     ("btrfs-uapi", &["drivers"]),
     ("anyhow", &["layerd", "layerun", "layerctl", "layerfs"]),

@@ -6,6 +6,7 @@
 //! the runtime share it and neither may know the other.
 
 pub mod fuse;
+pub mod fuse_ring;
 pub mod handle;
 pub mod map;
 pub mod memory;

@@ -6,6 +6,7 @@
 mod attr;
 mod create;
 mod dir;
+mod effort;
 mod io;
 mod link;
 mod lookup;
@@ -20,6 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::io::Errno;
+
+pub use effort::Effort;
 
 use crate::node::{Node, Table};
 use crate::options::Options;

@@ -48,7 +48,14 @@ fn engines_option_strings_are_understood() {
 
 #[test]
 fn what_is_not_known_or_not_sound_is_refused() {
-    for text in ["lowerdirr=/a", "timeout=soon", "xino=maybe", "metacopy=on", "uidmapping=1:2"] {
+    for text in [
+        "transport=pigeon",
+        "lowerdirr=/a",
+        "timeout=soon",
+        "xino=maybe",
+        "metacopy=on",
+        "uidmapping=1:2",
+    ] {
         assert!(Options::default().add(OsStr::new(text)).is_err(), "{text}");
     }
     let error = Options::default().add(OsStr::new("frobnicate")).expect_err("an unknown option");

@@ -33,6 +33,7 @@ impl Capabilities {
     pub const CREATE_SUPP_GROUP: u64 = 1 << 34;
     pub const PASSTHROUGH: u64 = 1 << 37;
     pub const ALLOW_IDMAP: u64 = 1 << 40;
+    pub const OVER_IO_URING: u64 = 1 << 41;
 }
 
 impl Capabilities {

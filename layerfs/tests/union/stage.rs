@@ -7,17 +7,25 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
 
+use crate::uring::{Enabled, unavailable};
+
 /// The program under test.
 const LAYERFS: &str = env!("CARGO_BIN_EXE_layerfs");
 
+/// Whether this test program is the one whose mounts use the ring.
+pub(crate) const OVER_RING: bool = env!("CARGO_CRATE_NAME").len() == "ring".len();
+
 /// Whether this test may mount; says why not, and fails where CI promised it.
 pub(crate) fn may_mount() -> bool {
-    let missing = match (rustix::process::geteuid().is_root(), Path::new("/dev/fuse").exists()) {
-        (true, true) => return true,
-        (false, _) => "root",
-        (_, false) => "/dev/fuse",
-    };
-    let promised = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let lacks_ring = if OVER_RING { unavailable() } else { None };
+    let (missing, promised) =
+        match (rustix::process::geteuid().is_root(), Path::new("/dev/fuse").exists(), lacks_ring) {
+            (true, true, None) => return true,
+            (true, true, Some(missing)) => missing,
+            (false, _, _) => ("root", true),
+            (_, false, _) => ("/dev/fuse", true),
+        };
+    let promised = promised && std::env::var_os("CI").is_some_and(|value| value == "true");
     assert!(!promised, "this test needs {missing}, which CI promises");
     eprintln!("skipped: this test needs {missing}");
     false
@@ -28,13 +36,16 @@ pub(crate) struct Stage {
     dir: tempfile::TempDir,
     mounts: Vec<PathBuf>,
     servers: Vec<Child>,
+    // Last: restored when the mounts are off.
+    _ring: Option<Enabled>,
 }
 
 impl Stage {
     /// An empty stage.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory for the layers");
-        Self { dir, mounts: Vec::new(), servers: Vec::new() }
+        let _ring = OVER_RING.then(Enabled::hold);
+        Self { dir, mounts: Vec::new(), servers: Vec::new(), _ring }
     }
 
     /// A directory of the stage, made when it is not there.
@@ -73,6 +84,9 @@ impl Stage {
     fn serve(&mut self, mut command: Command, name: &str, options: &str) -> PathBuf {
         let point = self.path(name);
         let before = device(&point);
+        let transport = if OVER_RING { "ring" } else { "device" };
+        // What the test says itself comes later and holds.
+        let options = &format!("transport={transport},{options}");
         let mut server = command
             .args(["-f", "-o", options])
             .arg(&point)

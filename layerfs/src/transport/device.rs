@@ -2,16 +2,15 @@
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::{Answer, Crew, Failure, carry_out};
 use crate::error::{Error, Result};
-use crate::fs::{Fs, MAX_WRITE, Verdict};
-use crate::wire::{Args, IN_HEADER, InitIn, OUT_HEADER, Out, op};
+use crate::fs::{Fs, MAX_WRITE};
+use crate::wire::{Args, IN_HEADER, InitIn, InitOut, OUT_HEADER, Out, op};
 
 /// Room for the largest write and its headers.
 const BUFFER: usize = MAX_WRITE as usize + 8192;
@@ -53,11 +52,15 @@ fn reply(device: &OwnedFd, unique: u64, error: i32, body: &[u8]) {
     }
 }
 
-/// Answers the first request of a mount, which agrees on the protocol.
+/// Reads the first request of a mount and answers it with what `agree` makes of the kernel's offer;
+/// returns what else `agree` decided.
 ///
 /// # Errors
-/// A kernel that speaks another major version; a device that cannot be read.
-pub fn handshake(fs: &Fs, device: &Arc<OwnedFd>) -> Result<()> {
+/// A kernel that speaks another major version; a device that cannot be read; what `agree` refuses.
+pub(super) fn handshake<T>(
+    device: &OwnedFd,
+    agree: impl FnOnce(&InitIn) -> Result<(InitOut, T)>,
+) -> Result<T> {
     let failed = |error: Errno| Error::sys("handshake", "/dev/fuse", error);
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -76,17 +79,26 @@ pub fn handshake(fs: &Fs, device: &Arc<OwnedFd>) -> Result<()> {
         if offer.major > 7 {
             // The kernel asks again in the version that it is answered with.
             out.u32(7);
-            out.u32(crate::wire::InitOut::MINOR);
+            out.u32(InitOut::MINOR);
             reply(device, header.unique, 0, out.as_bytes());
             continue;
         }
-        if offer.major < 7 || offer.minor < 31 {
-            reply(device, header.unique, -Errno::PROTO.raw_os_error(), &[]);
-            return Err(Error::refused("/dev/fuse", "the kernel is older than Linux 5.4"));
-        }
-        fs.init(&offer, device).lay_out(&mut out);
-        reply(device, header.unique, 0, out.as_bytes());
-        return Ok(());
+        let agreed = if offer.major < 7 || offer.minor < 31 {
+            Err(Error::refused("/dev/fuse", "the kernel is older than Linux 5.4"))
+        } else {
+            agree(&offer)
+        };
+        return match agreed {
+            Ok((answer, more)) => {
+                answer.lay_out(&mut out);
+                reply(device, header.unique, 0, out.as_bytes());
+                Ok(more)
+            }
+            Err(error) => {
+                reply(device, header.unique, -Errno::PROTO.raw_os_error(), &[]);
+                Err(error)
+            }
+        };
     }
 }
 
@@ -97,16 +109,10 @@ fn answer(fs: &Fs, device: &OwnedFd, request: &[u8], out: &mut Out) {
         tracing::warn!(size = request.len(), "a request without a header");
         return;
     };
-    out.clear();
-    let verdict = catch_unwind(AssertUnwindSafe(|| fs.dispatch(&header, args, out)));
-    match verdict {
-        Ok(Verdict::Silent) => {}
-        Ok(Verdict::Reply) => reply(device, header.unique, 0, out.as_bytes()),
-        Ok(Verdict::Error(error)) => reply(device, header.unique, -error.raw_os_error(), &[]),
-        Err(_) => {
-            tracing::error!(opcode = header.opcode, node = header.node, "a request panicked");
-            reply(device, header.unique, -Errno::IO.raw_os_error(), &[]);
-        }
+    match carry_out(fs, &header, args, out) {
+        Answer::Silent => {}
+        Answer::Done => reply(device, header.unique, 0, out.as_bytes()),
+        Answer::Failed(error) => reply(device, header.unique, -error.raw_os_error(), &[]),
     }
 }
 
@@ -132,40 +138,13 @@ fn channel(device: &Arc<OwnedFd>) -> Arc<OwnedFd> {
     }
 }
 
-/// Answers requests with `threads` threads until the mount is gone, and calls `gone` from the first
-/// thread that sees it.
-///
-/// # Errors
-/// The first failure of a channel that was not the end of the mount.
-pub fn run(
-    fs: &Arc<Fs>,
-    device: &Arc<OwnedFd>,
-    threads: usize,
-    gone: impl Fn() + Copy + Send + 'static,
-) -> Result<()> {
-    let mut running = Vec::new();
-    for number in 0..threads.max(1) {
-        let fs = Arc::clone(fs);
-        let device = if number == 0 { Arc::clone(device) } else { channel(device) };
-        let thread = thread::Builder::new()
-            .name(format!("layerfs-{number}"))
-            .spawn(move || {
-                serve(&fs, &device)?;
-                fs.release_layers();
-                gone();
-                Ok(())
-            })
-            .map_err(|error| Error::sys("clone", "", error))?;
-        running.push(thread);
-    }
-    let mut first = None;
-    for thread in running {
-        if let Ok(Err(error)) = thread.join() as thread::Result<std::result::Result<(), Errno>> {
-            first.get_or_insert(error);
-        }
-    }
-    match first {
-        Some(error) => Err(Error::sys("read", "/dev/fuse", error)),
-        None => Ok(()),
+impl<G: Fn() + Copy + Send + 'static> Crew<G> {
+    /// Starts a thread that answers what comes over the device; each has a channel of its own.
+    pub(super) fn read_device(&self, number: usize) -> Result<()> {
+        let fs = Arc::clone(&self.fs);
+        let device = if number == 0 { Arc::clone(&self.device) } else { channel(&self.device) };
+        self.spawn(format!("layerfs-{number}"), move || {
+            serve(&fs, &device).map(|()| true).map_err(|error| Failure("read", error))
+        })
     }
 }

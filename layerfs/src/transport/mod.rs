@@ -1,0 +1,213 @@
+//! What carries requests here and replies back: `/dev/fuse`, or a ring (io_uring, Linux 6.14).
+//!
+//! A mount begins on the device (`device`). Where the kernel offers the ring and the options allow it,
+//! the ring (`ring`) is set up beside it while requests already come, and takes over when the last queue is
+//! registered; if it cannot be had, nothing has happened. A reader stays on the device, for the kernel
+//! sends what is forgotten and interrupted that way alone.
+//!
+//! The kernel waits without end, and unkillably, for a server whose thread for one CPU is gone while its
+//! process lives. So the first thread that fails ends the whole connection, and then the process.
+
+mod abort;
+mod device;
+mod plan;
+mod pool;
+mod ring;
+
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::fs::{Fs, MAX_WRITE, Verdict};
+use crate::options::{Options, Transport};
+use crate::wire::{Args, Capabilities, Header, InitIn, Out};
+use abort::Connection;
+use plan::Plan;
+
+/// A mount that has agreed on the protocol.
+#[derive(Debug)]
+pub struct Session {
+    fs: Arc<Fs>,
+    device: Arc<OwnedFd>,
+    /// How the ring would be laid out; none if there is to be none.
+    plan: Option<Plan>,
+    /// Whether the mount fails without the ring.
+    must: bool,
+    /// How many threads read the device.
+    threads: usize,
+    /// After how many requests a thread of the ring fails, to test that.
+    fail_ring: Option<u64>,
+}
+
+/// A mount whose requests are being answered.
+#[derive(Debug)]
+pub struct Running {
+    connection: Connection,
+    ends: Receiver<std::result::Result<(), Failure>>,
+    /// Whether the ring carries requests.
+    pub over_ring: bool,
+}
+
+/// Why a thread ended before the mount did.
+#[derive(Debug)]
+struct Failure(&'static str, Errno);
+
+/// What the threads of a mount have in common.
+struct Crew<G> {
+    fs: Arc<Fs>,
+    device: Arc<OwnedFd>,
+    ends: Sender<std::result::Result<(), Failure>>,
+    gone: G,
+}
+
+impl<G: Fn() + Copy + Send + 'static> Crew<G> {
+    /// Starts a thread that answers requests until the mount is gone (`Ok(true)`), or until it is not
+    /// needed any more.
+    fn spawn(
+        &self,
+        name: String,
+        work: impl FnOnce() -> std::result::Result<bool, Failure> + Send + 'static,
+    ) -> Result<()> {
+        let (fs, ends, gone) = (Arc::clone(&self.fs), self.ends.clone(), self.gone);
+        let run = move || {
+            let end = catch_unwind(AssertUnwindSafe(work));
+            let end = end.unwrap_or(Err(Failure("a thread panicked", Errno::IO)));
+            if end.as_ref().is_ok_and(|gone| *gone) {
+                fs.release_layers();
+                gone();
+            }
+            let _ = ends.send(end.map(drop));
+        };
+        let spawned = thread::Builder::new().name(name).spawn(run);
+        spawned.map(drop).map_err(|error| Error::sys("clone", "", error))
+    }
+}
+
+/// Enough that one slow request does not keep the others waiting.
+fn default_threads() -> usize {
+    thread::available_parallelism().map_or(4, usize::from).clamp(2, 14) + 2
+}
+
+/// What a request came to.
+enum Answer {
+    /// The reply was filled in.
+    Done,
+    Failed(Errno),
+    /// There is no reply to it.
+    Silent,
+}
+
+/// Carries out one request, whatever brought it; `out` is emptied first.
+fn carry_out(fs: &Fs, header: &Header, args: Args<'_>, out: &mut Out) -> Answer {
+    out.clear();
+    match catch_unwind(AssertUnwindSafe(|| fs.dispatch(header, args, out))) {
+        Ok(Verdict::Silent) => Answer::Silent,
+        Ok(Verdict::Reply) => Answer::Done,
+        Ok(Verdict::Error(error)) => Answer::Failed(error),
+        Err(_) => {
+            tracing::error!(opcode = header.opcode, node = header.node, "a request panicked");
+            Answer::Failed(Errno::IO)
+        }
+    }
+}
+
+/// Decides about the ring by what the kernel offers; the error is for the user who insists on it.
+fn choose(options: &Options, offer: &InitIn) -> Result<Option<Plan>> {
+    let refused = |why: &str| match options.transport {
+        Transport::Ring => Err(Error::refused("/dev/fuse", format!("transport=ring: {why}"))),
+        _ => Ok(None),
+    };
+    match options.transport {
+        Transport::Device => return Ok(None),
+        // Who asks for one thread does not want one for each CPU.
+        Transport::Auto if options.threads == Some(1) => return Ok(None),
+        _ => {}
+    }
+    if !offer.offered.has(Capabilities::OVER_IO_URING) {
+        return refused(
+            "the kernel has it not (Linux 6.14), or /sys/module/fuse/parameters/enable_uring is N",
+        );
+    }
+    match Plan::of_this_machine() {
+        Some(plan) => Ok(Some(plan)),
+        None => refused("this machine may have too many CPUs"),
+    }
+}
+
+/// Answers the first request of a mount, which agrees on the protocol.
+///
+/// # Errors
+/// A kernel that speaks another major version; a device that cannot be read; `transport=ring` where the
+/// kernel does not offer it.
+pub fn handshake(fs: &Arc<Fs>, device: &Arc<OwnedFd>, options: &Options) -> Result<Session> {
+    let plan = device::handshake(device, |offer| {
+        let plan = choose(options, offer)?;
+        let mut answer = fs.init(offer, device);
+        answer.max_write = plan.as_ref().map_or(MAX_WRITE, |plan| plan.payload);
+        Ok((answer, plan))
+    })?;
+    Ok(Session {
+        fs: Arc::clone(fs),
+        device: Arc::clone(device),
+        plan,
+        must: options.transport == Transport::Ring,
+        threads: options.threads.unwrap_or_else(default_threads),
+        fail_ring: options.fail_ring,
+    })
+}
+
+impl Session {
+    /// Starts to answer requests, until the mount on `point` is gone; the first thread that sees that
+    /// calls `gone`.
+    ///
+    /// # Errors
+    /// No thread can be started; with `transport=ring`, the ring cannot be set up. The mount is still
+    /// there then.
+    pub fn start(self, point: &Path, gone: impl Fn() + Copy + Send + 'static) -> Result<Running> {
+        let (sender, ends) = channel();
+        let device = Arc::clone(&self.device);
+        let crew = Crew { fs: Arc::clone(&self.fs), device, ends: sender, gone };
+        crew.read_device(0)?;
+        let mut running = Running { connection: Connection::of(point), ends, over_ring: false };
+        if let Some(plan) = &self.plan {
+            match ring::start(&crew, plan, self.threads, self.fail_ring) {
+                Ok(()) => {
+                    running.over_ring = true;
+                    return Ok(running);
+                }
+                Err(error) if self.must => {
+                    return Err(Error::sys("set up the ring (transport=ring)", "/dev/fuse", error));
+                }
+                Err(error) => tracing::warn!(%error, "no ring: requests go over /dev/fuse"),
+            }
+        }
+        for number in 1..self.threads.max(1) {
+            crew.read_device(number)?;
+        }
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// Waits for the end of the mount.
+    ///
+    /// # Errors
+    /// The first failure of a thread; the connection is aborted by then, so that every caller has had an
+    /// error. The process has to end, for the other threads do not.
+    pub fn wait(self) -> Result<()> {
+        while let Ok(end) = self.ends.recv() {
+            if let Err(Failure(what, error)) = end {
+                tracing::error!(what, %error, "a thread failed: the mount ends");
+                self.connection.abort();
+                return Err(Error::sys(what, "/dev/fuse", error));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! The transport over io_uring: a thread for each CPU answers the requests of that CPU where they arise.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+
+use cow_sys::fuse_ring::{Entry, Event, Ring, Waker};
+use rustix::io::Errno;
+use rustix::thread::CpuSet;
+
+use super::plan::Plan;
+use super::pool::{Desk, Job, Pool};
+use super::{Answer, Crew, Failure, carry_out};
+use crate::fs::{Effort, Fs};
+use crate::stats::Stats;
+use crate::wire::{Args, Out};
+
+/// Sets the ring up and lets it take over; on an error nothing has changed.
+///
+/// The kernel switches when every queue has an entry. If one thread cannot register it never does, and
+/// the others are sent home.
+pub(super) fn start<G: Fn() + Copy + Send + 'static>(
+    crew: &Crew<G>,
+    plan: &Plan,
+    helpers: usize,
+    fail_after: Option<u64>,
+) -> Result<(), Errno> {
+    let pool = Pool::new(&crew.fs, helpers.max(2));
+    let unwanted = Arc::new(AtomicBool::new(false));
+    let (report, reports) = channel();
+    let mut started = 0;
+    for (cpu, queues) in plan.threads.clone() {
+        let (fs, device, pool) =
+            (Arc::clone(&crew.fs), Arc::clone(&crew.device), Arc::clone(&pool));
+        let (unwanted, report) = (Arc::clone(&unwanted), report.clone());
+        let (depth, payload) = (plan.depth, plan.payload as usize);
+        let spawned = crew.spawn(format!("layerfs-cpu{cpu}"), move || {
+            stay_on(cpu);
+            let ready = Ring::new(&device, &queues, depth, payload).and_then(|mut ring| {
+                ring.register()?;
+                Ok(ring)
+            });
+            let ring = match ready {
+                Ok(ring) => ring,
+                Err(error) => {
+                    let _ = report.send(Err(error));
+                    return Ok(false);
+                }
+            };
+            let desk = Desk::new(ring.waker());
+            let _ = report.send(Ok(ring.waker()));
+            drop(report);
+            let out = Out::default();
+            Server { fs, ring, pool, desk, out, unwanted, fail_after }
+                .serve()
+                .map_err(|error| Failure("serve the ring", error))
+        });
+        if spawned.is_err() {
+            break;
+        }
+        started += 1;
+    }
+    drop(report);
+    let outcomes: Vec<Result<Waker, Errno>> = reports.iter().take(started).collect();
+    let ready: Vec<_> = outcomes.iter().flatten().collect();
+    if ready.len() == plan.threads.len() {
+        return Ok(());
+    }
+    unwanted.store(true, Ordering::Release);
+    ready.iter().for_each(|waker| waker.wake());
+    let refused = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+    Err(refused.copied().unwrap_or(Errno::AGAIN))
+}
+
+/// Keeps this thread on the CPU whose requests it answers; where it may not run there, anywhere.
+fn stay_on(cpu: u16) {
+    let mut set = CpuSet::new();
+    if usize::from(cpu) < CpuSet::MAX_CPU {
+        set.set(cpu.into());
+        if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+            tracing::debug!(%error, cpu, "not bound to its CPU");
+        }
+    }
+}
+
+/// The thread of one ring.
+struct Server {
+    fs: Arc<Fs>,
+    ring: Ring,
+    pool: Arc<Pool>,
+    desk: Arc<Desk>,
+    out: Out,
+    unwanted: Arc<AtomicBool>,
+    fail_after: Option<u64>,
+}
+
+impl Server {
+    /// Answers requests until the mount is gone, or, with `false`, until nobody wants the ring.
+    fn serve(mut self) -> Result<bool, Errno> {
+        let mut events = Vec::new();
+        loop {
+            self.ring.wait(&mut events)?;
+            let mut gone = false;
+            for event in events.drain(..) {
+                match event {
+                    Event::Request(entry) => self.answer(entry)?,
+                    Event::Woken if self.unwanted.load(Ordering::Acquire) => return Ok(false),
+                    Event::Woken => self.hand_back()?,
+                    Event::Lost(Errno::NOTCONN | Errno::CONNABORTED) => gone = true,
+                    Event::Lost(error) => return Err(error),
+                }
+            }
+            if gone {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn answer(&mut self, entry: Entry) -> Result<(), Errno> {
+        if let Some(left) = &mut self.fail_after {
+            *left = left.checked_sub(1).ok_or(Errno::IO)?;
+        }
+        let (header, args) = self.ring.request(&entry)?;
+        let header = Args::new(header).header()?;
+        Stats::add(&self.fs.stats.over_ring);
+        let effort = self.fs.effort(&header, Args::new(args));
+        if effort != Effort::Quick || self.pool.is_copying() {
+            Stats::add(&self.fs.stats.handed_over);
+            let desk = Arc::clone(&self.desk);
+            let copies = effort == Effort::Copies;
+            self.pool.give(Job { header, args: args.to_vec(), copies, entry, desk });
+            return Ok(());
+        }
+        match carry_out(&self.fs, &header, Args::new(args), &mut self.out) {
+            Answer::Done => {
+                let body = std::mem::take(&mut self.out);
+                let done = self.reply(entry, None, body.as_bytes());
+                self.out = body;
+                done
+            }
+            Answer::Failed(error) => self.reply(entry, Some(error), &[]),
+            // Nothing of the kind comes this way; the entry has to go back all the same.
+            Answer::Silent => self.reply(entry, None, &[]),
+        }
+    }
+
+    fn hand_back(&mut self) -> Result<(), Errno> {
+        for done in self.desk.clear() {
+            self.reply(done.entry, done.error, &done.body)?;
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, entry: Entry, error: Option<Errno>, body: &[u8]) -> Result<(), Errno> {
+        match self.ring.payload_mut(&entry)?.get_mut(..body.len()) {
+            Some(place) => place.copy_from_slice(body),
+            None => {
+                tracing::warn!(bytes = body.len(), "a reply is longer than the kernel asked for");
+                return self.ring.commit(entry, -Errno::IO.raw_os_error(), 0);
+            }
+        }
+        let error = error.map_or(0, |error| -error.raw_os_error());
+        self.ring.commit(entry, error, body.len())
+    }
+}

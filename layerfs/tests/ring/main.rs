@@ -1,0 +1,3 @@
+//! The tests of `union` once more, with requests over the ring.
+
+include!("../union/modules.rs");

@@ -1,0 +1,16 @@
+// The modules of both test programs: `union` mounts over the device, `ring` over io_uring.
+
+#[cfg(test)]
+mod differential;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod semantics;
+#[cfg(test)]
+mod stage;
+#[cfg(test)]
+mod tree;
+#[cfg(test)]
+mod uring;
+#[cfg(test)]
+mod whiteouts;
