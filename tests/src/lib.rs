@@ -5,8 +5,11 @@
 
 pub mod archive;
 pub mod daemon;
+pub mod docker;
 pub mod engines;
+pub mod grpc;
 pub mod host;
+pub mod load;
 pub mod ops;
 pub mod programs;
 pub mod root;
