@@ -2,12 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a failed step is a failed test")]
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::json;
 use tempfile::TempDir;
 use tests::archive;
-use tests::daemon::Daemon;
+use tests::daemon::{Daemon, layerctl};
 use tests::host;
 
 const NAME: &str = "localhost/deep:1";
@@ -85,4 +87,32 @@ fn a_container_changes_its_own_layer_alone() {
         daemon.layerctl(["rmi", "localhost/changed:1"]).ok();
         assert_eq!(daemon.client().info().expect("info").layers, 0, "{driver}: no layer is left");
     }
+}
+
+#[test]
+fn a_running_container_is_removed_without_a_word() {
+    if !host::provides(&["busybox"]) {
+        return;
+    }
+    let dir = TempDir::new().expect("a directory");
+    let daemon = Daemon::start_with(["--driver", "overlay2"]);
+    daemon.layerctl(["import".as_ref(), deep(&dir, 1).as_os_str()]).ok();
+    let mut container = layerctl()
+        .arg("--socket")
+        .arg(daemon.socket())
+        .args(["run", "--name", "doomed", NAME, "sh", "-c", "echo runs; exec sleep 1000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("layerctl runs");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(container.stdout.take().expect("its output is piped"));
+    stdout.read_line(&mut line).expect("its output");
+    assert_eq!(line, "runs\n", "the container runs");
+    assert_eq!(daemon.layerctl(["rm", "-f", "doomed"]).ok(), "doomed\n", "it is removed");
+    let mut said = String::new();
+    container.stderr.take().expect("piped").read_to_string(&mut said).expect("its messages");
+    let code = container.wait().expect("it ends").code();
+    assert_eq!((code, said.as_str()), (Some(137), ""), "it was killed, and that is all");
 }

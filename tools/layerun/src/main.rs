@@ -95,6 +95,9 @@ fn live(container: Container, daemon: &Daemon) -> Result<i32> {
     running.finish()
 }
 
+/// The state of a container that is over, as the daemon spells it.
+const EXITED: &str = "exited";
+
 /// Who is told what becomes of the container. That nobody listens does not end it: the daemon may
 /// be restarted meanwhile.
 struct Daemon {
@@ -112,7 +115,7 @@ impl Daemon {
     }
 
     fn exited(&self, id: &str, code: i32, remove: bool) {
-        self.report(id, &StateRequest { state: "exited".into(), pid: None, exit_code: Some(code) });
+        self.report(id, &StateRequest { state: EXITED.into(), pid: None, exit_code: Some(code) });
         if remove && self.listens {
             match patient(|| self.client.remove_container(id, true)) {
                 Err(error) if !error.is_not_found() => {
@@ -128,6 +131,10 @@ impl Daemon {
             return;
         }
         if let Err(error) = patient(|| self.client.set_container_state(id, state)) {
+            // Whoever removed a running container has killed it, and knows.
+            if state.state == EXITED && error.is_not_found() {
+                return;
+            }
             say(&format!("report that container {id} is {}: {error}", state.state));
         }
     }
