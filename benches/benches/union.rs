@@ -2,8 +2,10 @@
 //!
 //! `--quick` does three rounds in place of seven; any other word keeps the workloads whose name holds
 //! it. `LAYERFS_BENCH_OPTIONS` adds further layerfs mounts: their options, separated by semicolons.
+//! `--lay-out ABOVE BELOW` only fills two lower directories, and `--on DIR WORKLOAD` only runs a workload
+//! on a mount that is there, for profilers and counters.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use benches::rounds::median;
@@ -28,6 +30,12 @@ fn time(stand: &mut Stand, work: &Work) -> Result<Duration, Failure> {
     let start = Instant::now();
     (work.run)(&stand.root())?;
     Ok(start.elapsed())
+}
+
+/// Runs one workload once.
+fn once(dir: &Path, name: &str) -> Result<(), Failure> {
+    let work = work::ALL.iter().find(|work| work.name.contains(name)).ok_or("no such workload")?;
+    (work.run)(dir)
 }
 
 fn makers() -> Vec<Maker> {
@@ -64,6 +72,11 @@ fn progress(round: usize) {
 fn main() -> Result<(), Failure> {
     let words: Vec<String> =
         std::env::args().skip(1).filter(|word| !word.starts_with("--bench")).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--lay-out", above, below] => return work::lay_out(above.as_ref(), below.as_ref()),
+        ["--on", dir, name] => return once(dir.as_ref(), name),
+        _ => {}
+    }
     let quick = words.iter().any(|word| word == "--quick");
     let wanted: Vec<_> = words.iter().filter(|word| !word.starts_with("--")).collect();
     let works = work::ALL.iter().filter(|work| {

@@ -62,6 +62,8 @@ const fn row(
 pub const ALL: &[Work] = &[
     row("stat 20,000 files, cold", 1.5, true, nothing, stat_all),
     row("stat 20,000 files, warm", 1.1, false, stat_all, stat_all),
+    row("list and stat them, cold", 1.5, true, nothing, walk),
+    row("list and stat them, warm", 1.1, false, walk, walk),
     row("read all files, cold", 1.2, true, nothing, read_all),
     row("read all files, warm", 1.8, false, read_all, read_all),
     row("list 20,000 names", 2.0, true, nothing, list_crowd),
@@ -132,6 +134,18 @@ fn for_each_file(
 
 fn stat_all(root: &Path) -> Result<(), Failure> {
     for_each_file(&root.join("tree"), DIRS, |path| Ok(rustix::fs::lstat(path).map(drop)?))
+}
+
+/// Does what `find -size` and `du` do.
+fn walk(root: &Path) -> Result<(), Failure> {
+    for dir in 0..DIRS {
+        let dir = open_dir(rustix::fs::CWD, root.join(format!("tree/dir-{dir:03}")))?;
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            let entry = entry?;
+            rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+    }
+    Ok(())
 }
 
 fn read_all(root: &Path) -> Result<(), Failure> {

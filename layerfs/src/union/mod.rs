@@ -4,6 +4,7 @@
 //! are above it ([`crate::node`]).
 
 mod copyup;
+mod detach;
 mod fds;
 mod index;
 mod list;

@@ -27,6 +27,22 @@ fn open_path(path: &Path) -> Result<OwnedFd> {
     .map_err(|error| Error::sys("open", path, error))
 }
 
+/// Opens a layer that is only read.
+fn open_layer(path: &Path) -> Result<OwnedFd> {
+    let fd = open_path(path)?;
+    Ok(super::detach::detached(&[(&fd, path)]).and_then(|mut fds| fds.pop()).unwrap_or(fd))
+}
+
+/// Opens the layer that takes changes and its work directory, between which files are renamed.
+fn open_pair(upper: &Path, work: &Path) -> Result<(OwnedFd, OwnedFd)> {
+    let fds = (open_path(upper)?, open_path(work)?);
+    let detached = super::detach::detached(&[(&fds.0, upper), (&fds.1, work)]);
+    Ok(match detached.and_then(|fds| <[OwnedFd; 2]>::try_from(fds).ok()) {
+        Some([upper, work]) => (upper, work),
+        None => fds,
+    })
+}
+
 fn device(fd: impl AsFd, path: &Path) -> Result<u64> {
     let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
         .map_err(|error| Error::sys("statx", path, error))?;
@@ -37,9 +53,19 @@ pub(super) fn open(options: &Options) -> Result<Union> {
     options.check()?;
     let mut file_systems: Vec<u64> = Vec::new();
     let mut layers = Vec::new();
-    let paths = options.upper.iter().chain(&options.lower);
-    for (index, path) in paths.enumerate() {
-        let fd = open_path(path)?;
+    let writable = options.upper.is_some() && !options.read_only;
+    let (upper, work_base) = match (&options.upper, &options.work) {
+        (Some(upper), Some(work)) if writable => {
+            let (upper, work) = open_pair(upper, work)?;
+            (Some(upper), Some(work))
+        }
+        (Some(upper), _) => (Some(open_layer(upper)?), None),
+        _ => (None, None),
+    };
+    let lower = options.lower.iter().map(|path| open_layer(path).map(|fd| (path, fd)));
+    let all = options.upper.iter().zip(upper).map(Ok).chain(lower);
+    for (index, layer) in all.enumerate() {
+        let (path, fd) = layer?;
         let dev = device(&fd, path)?;
         let fs = file_systems.iter().position(|known| *known == dev).unwrap_or_else(|| {
             file_systems.push(dev);
@@ -50,10 +76,9 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         let fs = u16::try_from(fs).map_err(|_| Error::option("too many file systems"))?;
         layers.push(Layer { root: RealDir::root(index, fd), dev, fs, uuid });
     }
-    let writable = options.upper.is_some() && !options.read_only;
-    let (work, prefix) = match (&options.work, &layers[..]) {
-        (Some(path), [upper, ..]) if writable => {
-            let (work, prefix) = open_work(options, path, upper)?;
+    let (work, prefix) = match (&options.work, work_base, &layers[..]) {
+        (Some(path), Some(base), [upper, ..]) => {
+            let (work, prefix) = open_work(options, path, &base, upper)?;
             (Some(work), prefix)
         }
         _ => (None, readable_prefix(options)),
@@ -121,35 +146,38 @@ fn writable_prefix(options: &Options, work: &OwnedFd) -> Prefix {
     Prefix::User
 }
 
-fn open_work(options: &Options, path: &Path, upper: &Layer) -> Result<(Work, Prefix)> {
-    let base = open_path(path)?;
-    if device(&base, path)? != upper.dev {
+fn open_work(
+    options: &Options,
+    path: &Path,
+    base: &OwnedFd,
+    upper: &Layer,
+) -> Result<(Work, Prefix)> {
+    if device(base, path)? != upper.dev {
         return Err(Error::refused(path, "the work directory is not on the upper's file system"));
     }
-    if base_holds_upper(&base, options) {
+    if base_holds_upper(options) {
         return Err(Error::refused(path, "the work directory lies inside of the upper directory"));
     }
-    if rustix::fs::statat(&base, "work/incompat/volatile", AtFlags::empty()).is_ok() {
+    if rustix::fs::statat(base, "work/incompat/volatile", AtFlags::empty()).is_ok() {
         return Err(Error::refused(
             path,
             "an earlier mount was volatile; remove work/incompat/volatile if the machine did not \
              crash since",
         ));
     }
-    let dir = make_dir(&base, "work", path)?;
+    let dir = make_dir(base, "work", path)?;
     clear(&dir, path)?;
     let prefix = writable_prefix(options, &dir);
     let index = match options.index {
-        true => Some(RealDir::root(0, make_dir(&base, "index", path)?)),
+        true => Some(RealDir::root(0, make_dir(base, "index", path)?)),
         false => None,
     };
     let whiteouts = Mutex::new(Source::probe(&dir));
     Ok((Work { dir, index, next: AtomicU64::new(0), whiteouts }, prefix))
 }
 
-fn base_holds_upper(base: &OwnedFd, options: &Options) -> bool {
+fn base_holds_upper(options: &Options) -> bool {
     let (Some(upper), Some(work)) = (&options.upper, &options.work) else { return false };
-    let _ = base;
     match (upper.canonicalize(), work.canonicalize()) {
         (Ok(upper), Ok(work)) => work.starts_with(&upper) || upper.starts_with(&work),
         _ => false,
