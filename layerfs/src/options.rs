@@ -33,6 +33,15 @@ pub enum Transport {
     Device,
 }
 
+/// A fault of the ring that only tests ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingFault {
+    /// The last thread cannot register its queues when the others have.
+    Registration,
+    /// A thread fails after so many requests.
+    After(u64),
+}
+
 /// How the mount behaves, resolved from what was typed.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option that users know by name")]
@@ -71,8 +80,8 @@ pub struct Options {
     pub passthrough: bool,
     /// What carries requests.
     pub transport: Transport,
-    /// After how many requests a thread of the ring fails; only tests ask for that.
-    pub fail_ring: Option<u64>,
+    /// How the ring fails, to test that.
+    pub ring_fault: Option<RingFault>,
     /// Who may use the mount besides its owner.
     pub allow: Allow,
     /// Options that the kernel itself takes as mount flags (`nodev`, `noatime`, ...).
@@ -116,7 +125,7 @@ impl Default for Options {
             writeback: true,
             passthrough: true,
             transport: Transport::Auto,
-            fail_ring: None,
+            ring_fault: None,
             allow: Allow::Default,
             flags: Vec::new(),
             source: None,
@@ -313,7 +322,12 @@ impl Options {
                     _ => return Err(Error::option(format!("transport={text}"))),
                 }
             }
-            "x-layerfs.fail-ring" => self.fail_ring = Some(number(name, text)?),
+            "x-layerfs.ring-fault" => {
+                self.ring_fault = Some(match text {
+                    "registration" => RingFault::Registration,
+                    _ => RingFault::After(number(name, text)?),
+                });
+            }
             _ => return self.set_mount(name, text),
         }
         Ok(())

@@ -16,7 +16,7 @@
 //! ```
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -95,7 +95,7 @@ pub struct Ring {
     // Before the memory, so that the kernel lets go of that first.
     ring: IoUring<squeue::Entry128, cqueue::Entry>,
     memory: Option<MmapRaw>,
-    device: OwnedFd,
+    device: Arc<OwnedFd>,
     wake: Arc<OwnedFd>,
     /// The queue and the holder of each entry.
     entries: Vec<(u16, Holder)>,
@@ -122,7 +122,12 @@ impl Ring {
     ///
     /// # Errors
     /// `PERM` and `NOSYS` where io_uring is not to be had, `INVAL` before Linux 6.1, `NOMEM`.
-    pub fn new(device: impl AsFd, queues: &[u16], depth: usize, payload: usize) -> Result<Self> {
+    pub fn new(
+        device: &Arc<OwnedFd>,
+        queues: &[u16],
+        depth: usize,
+        payload: usize,
+    ) -> Result<Self> {
         let entries: Vec<_> = queues
             .iter()
             .flat_map(|queue| std::iter::repeat_n((*queue, Holder::Nobody), depth))
@@ -142,7 +147,7 @@ impl Ring {
         Ok(Self {
             ring,
             memory: Some(memory),
-            device: device.as_fd().try_clone_to_owned().map_err(|error| errno(&error))?,
+            device: Arc::clone(device),
             wake: Arc::new(wake),
             entries,
             payload,

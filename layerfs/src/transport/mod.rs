@@ -18,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -25,7 +26,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::fs::{Fs, MAX_WRITE, Verdict};
-use crate::options::{Options, Transport};
+use crate::options::{Options, RingFault, Transport};
 use crate::wire::{Args, Capabilities, Header, InitIn, Out};
 use abort::Connection;
 use plan::Plan;
@@ -41,8 +42,8 @@ pub struct Session {
     must: bool,
     /// How many threads read the device.
     threads: usize,
-    /// After how many requests a thread of the ring fails, to test that.
-    fail_ring: Option<u64>,
+    /// How the ring fails, to test that.
+    fault: Option<RingFault>,
 }
 
 /// A mount whose requests are being answered.
@@ -63,6 +64,8 @@ struct Crew<G> {
     fs: Arc<Fs>,
     device: Arc<OwnedFd>,
     ends: Sender<std::result::Result<(), Failure>>,
+    /// Whether a thread has failed; what the others see afterwards is not the end of the mount.
+    failed: Arc<AtomicBool>,
     gone: G,
 }
 
@@ -75,12 +78,17 @@ impl<G: Fn() + Copy + Send + 'static> Crew<G> {
         work: impl FnOnce() -> std::result::Result<bool, Failure> + Send + 'static,
     ) -> Result<()> {
         let (fs, ends, gone) = (Arc::clone(&self.fs), self.ends.clone(), self.gone);
+        let failed = Arc::clone(&self.failed);
         let run = move || {
             let end = catch_unwind(AssertUnwindSafe(work));
             let end = end.unwrap_or(Err(Failure("a thread panicked", Errno::IO)));
-            if end.as_ref().is_ok_and(|gone| *gone) {
-                fs.release_layers();
-                gone();
+            match end {
+                Ok(true) if !failed.load(Ordering::Acquire) => {
+                    fs.release_layers();
+                    gone();
+                }
+                Ok(_) => {}
+                Err(_) => failed.store(true, Ordering::Release),
             }
             let _ = ends.send(end.map(drop));
         };
@@ -134,10 +142,15 @@ fn choose(options: &Options, offer: &InitIn) -> Result<Option<Plan>> {
             "the kernel has it not (Linux 6.14), or /sys/module/fuse/parameters/enable_uring is N",
         );
     }
-    match Plan::of_this_machine() {
-        Some(plan) => Ok(Some(plan)),
-        None => refused("this machine may have too many CPUs"),
+    let Some(plan) = Plan::of_this_machine() else {
+        return refused("this machine may have too many CPUs");
+    };
+    // The rest is for what the union keeps open.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    if limit.is_some_and(|limit| plan.files() > limit / 4) {
+        return refused("too few files may be open");
     }
+    Ok(Some(plan))
 }
 
 /// Answers the first request of a mount, which agrees on the protocol.
@@ -158,7 +171,7 @@ pub fn handshake(fs: &Arc<Fs>, device: &Arc<OwnedFd>, options: &Options) -> Resu
         plan,
         must: options.transport == Transport::Ring,
         threads: options.threads.unwrap_or_else(default_threads),
-        fail_ring: options.fail_ring,
+        fault: options.ring_fault,
     })
 }
 
@@ -172,16 +185,19 @@ impl Session {
     pub fn start(self, point: &Path, gone: impl Fn() + Copy + Send + 'static) -> Result<Running> {
         let (sender, ends) = channel();
         let device = Arc::clone(&self.device);
-        let crew = Crew { fs: Arc::clone(&self.fs), device, ends: sender, gone };
+        let failed = Arc::default();
+        let crew = Crew { fs: Arc::clone(&self.fs), device, ends: sender, failed, gone };
         crew.read_device(0)?;
         let mut running = Running { connection: Connection::of(point), ends, over_ring: false };
         if let Some(plan) = &self.plan {
-            match ring::start(&crew, plan, self.threads, self.fail_ring) {
+            match ring::start(&crew, plan, self.threads, self.fault) {
                 Ok(()) => {
                     running.over_ring = true;
                     return Ok(running);
                 }
                 Err(error) if self.must => {
+                    // The caller unmounts, and tells why.
+                    crew.failed.store(true, Ordering::Release);
                     return Err(Error::sys("set up the ring (transport=ring)", "/dev/fuse", error));
                 }
                 Err(error) => tracing::warn!(%error, "no ring: requests go over /dev/fuse"),

@@ -35,6 +35,11 @@ impl Plan {
         Self::new(read("possible")?.len(), &read("online")?)
     }
 
+    /// How many files it keeps open: two for each thread.
+    pub(super) fn files(&self) -> u64 {
+        2 * self.threads.len() as u64
+    }
+
     /// The plan for this many possible CPUs, of which some are online.
     fn new(possible: usize, online: &[u16]) -> Option<Self> {
         let (depth, payload) = sizes(possible as u64)?;

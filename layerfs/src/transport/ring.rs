@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::pool::{Desk, Job, Pool};
 use super::{Answer, Crew, Failure, carry_out};
 use crate::fs::{Effort, Fs};
+use crate::options::RingFault;
 use crate::stats::Stats;
 use crate::wire::{Args, Out};
 
@@ -23,7 +24,7 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
     crew: &Crew<G>,
     plan: &Plan,
     helpers: usize,
-    fail_after: Option<u64>,
+    fault: Option<RingFault>,
 ) -> Result<(), Errno> {
     let pool = Pool::new(&crew.fs, helpers.max(2));
     let unwanted = Arc::new(AtomicBool::new(false));
@@ -33,10 +34,14 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
         let (fs, device, pool) =
             (Arc::clone(&crew.fs), Arc::clone(&crew.device), Arc::clone(&pool));
         let (unwanted, report) = (Arc::clone(&unwanted), report.clone());
+        let last = started + 1 == plan.threads.len();
         let (depth, payload) = (plan.depth, plan.payload as usize);
         let spawned = crew.spawn(format!("layerfs-cpu{cpu}"), move || {
             stay_on(cpu);
             let ready = Ring::new(&device, &queues, depth, payload).and_then(|mut ring| {
+                if last && fault == Some(RingFault::Registration) {
+                    return Err(Errno::AGAIN);
+                }
                 ring.register()?;
                 Ok(ring)
             });
@@ -50,8 +55,12 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
             let desk = Desk::new(ring.waker());
             let _ = report.send(Ok(ring.waker()));
             drop(report);
+            let left = match fault {
+                Some(RingFault::After(requests)) => Some(requests),
+                _ => None,
+            };
             let out = Out::default();
-            Server { fs, ring, pool, desk, out, unwanted, fail_after }
+            Server { fs, ring, pool, desk, out, unwanted, left }
                 .serve()
                 .map_err(|error| Failure("serve the ring", error))
         });
@@ -91,7 +100,8 @@ struct Server {
     desk: Arc<Desk>,
     out: Out,
     unwanted: Arc<AtomicBool>,
-    fail_after: Option<u64>,
+    /// How many requests it answers before it fails, to test that.
+    left: Option<u64>,
 }
 
 impl Server {
@@ -117,7 +127,7 @@ impl Server {
     }
 
     fn answer(&mut self, entry: Entry) -> Result<(), Errno> {
-        if let Some(left) = &mut self.fail_after {
+        if let Some(left) = &mut self.left {
             *left = left.checked_sub(1).ok_or(Errno::IO)?;
         }
         let (header, args) = self.ring.request(&entry)?;

@@ -137,6 +137,18 @@ impl Stage {
         self.reap();
     }
 
+    /// Takes off what is left of a mount whose connection is gone, and waits for its server to end.
+    pub(crate) fn unmount_forced(&mut self, point: &Path) {
+        let _ = rustix::mount::unmount(point, UnmountFlags::DETACH);
+        self.left(point);
+    }
+
+    /// Waits for the end of the server of a mount that is off already.
+    pub(crate) fn left(&mut self, point: &Path) {
+        self.mounts.retain(|mount| mount != point);
+        self.reap();
+    }
+
     /// Kills the newest server as a crash would.
     pub(crate) fn crash(&mut self) {
         let mut server = self.servers.pop().expect("a server");

@@ -9,7 +9,7 @@ use super::*;
 fn ring(depth: usize) -> Option<Ring> {
     let device = File::options().read(true).write(true).open("/dev/fuse");
     let made = device.map_err(|error| errno(&error));
-    match made.and_then(|device| Ring::new(device, &[0, 1], depth, 8192)) {
+    match made.and_then(|device| Ring::new(&Arc::new(device.into()), &[0, 1], depth, 8192)) {
         Ok(ring) => Some(ring),
         Err(error) => {
             let promised = std::env::var_os("CI").is_some_and(|value| value == "true");
