@@ -56,6 +56,23 @@ enum Probe {
     Dir(Box<Statx>),
 }
 
+/// Where a path leads in one layer.
+struct Walked {
+    /// The directory and the last name; none if the layer has no such directory.
+    at: Option<(Arc<RealDir>, OsString)>,
+    /// The path in the layers below.
+    below: OsString,
+    /// Whether they are hidden.
+    ends: bool,
+}
+
+/// What one layer has of a directory on a path.
+enum OnTheWay {
+    Absent,
+    Hidden,
+    Dir(DirMarks),
+}
+
 /// `statx` of a name, without following it.
 pub(crate) fn stat(dir: &OwnedFd, name: &OsStr) -> Result<Statx, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -117,12 +134,17 @@ impl Union {
         let mut next = 0;
         while let Some(dir) = list.get(next).cloned() {
             next += 1;
-            let step = match &path {
+            let mut ends = false;
+            let step = match &mut path {
                 None => search.step(&dir, &name)?,
-                Some(path) => match self.walk(&dir, path)? {
-                    Some((parent, leaf)) => search.step(&parent, &leaf)?,
-                    None => Step::On,
-                },
+                Some(path) => {
+                    let walked = self.walk(&dir, path)?;
+                    (ends, *path) = (walked.ends, walked.below);
+                    match walked.at {
+                        Some((parent, leaf)) => search.step(&parent, &leaf)?,
+                        None => Step::On,
+                    }
+                }
             };
             match step {
                 Step::On => {}
@@ -134,11 +156,15 @@ impl Union {
                     list = Cow::Owned(roots.map(|layer| Arc::clone(&layer.root)).collect());
                     path = Some(to);
                     next = 0;
+                    continue;
                 }
                 Step::Redirect(to) => match &mut path {
                     None => name = Cow::Owned(to),
                     Some(path) => *path = sibling(path, &to),
                 },
+            }
+            if ends {
+                break;
             }
         }
         search.finish()
@@ -159,35 +185,57 @@ impl Union {
         Ok(self.lookup(lower, name)?.is_some())
     }
 
-    /// The directory and the last name of a path from a layer's root.
-    fn walk(
-        &self,
-        root: &Arc<RealDir>,
-        path: &OsStr,
-    ) -> Result<Option<(Arc<RealDir>, OsString)>, Errno> {
+    /// Follows a path from a layer's root. The directories on the way may be hidden, or renamed
+    /// themselves: the layers below have them elsewhere then.
+    fn walk(&self, root: &Arc<RealDir>, path: &OsStr) -> Result<Walked, Errno> {
         let parts = path.as_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty());
         let mut parts = parts.peekable();
-        let mut dir = Arc::clone(root);
+        let mut walked = Walked { at: None, below: OsString::new(), ends: false };
+        let mut dir = Some(Arc::clone(root));
         while let Some(part) = parts.next() {
             let part = OsStr::from_bytes(part);
             if part == ".." || part == "." {
-                return Ok(None);
+                return Ok(Walked { at: None, ends: true, ..walked });
             }
+            let mut name = Cow::Borrowed(part);
             if parts.peek().is_none() {
-                return Ok(Some((dir, part.to_owned())));
+                walked.at = dir.take().map(|dir| (dir, part.to_owned()));
+            } else if let Some(parent) = &dir {
+                match self.on_the_way(parent, part)? {
+                    OnTheWay::Absent => dir = None,
+                    OnTheWay::Hidden => return Ok(Walked { at: None, ends: true, ..walked }),
+                    OnTheWay::Dir(marks) => {
+                        dir = Some(RealDir::child(parent, part));
+                        walked.ends |= marks.opaque;
+                        if let Some(to) = marks.redirect {
+                            if to.as_bytes().starts_with(b"/") {
+                                (walked.ends, walked.below) = (false, OsString::new());
+                            }
+                            name = Cow::Owned(to);
+                        }
+                    }
+                }
             }
-            let fd = match self.fds.get(&dir) {
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-                answer => answer?,
-            };
-            match stat(&fd, part) {
-                Ok(found) if kind(&found) == FileType::Directory => {}
-                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-                Err(error) => return Err(error),
+            if !name.as_bytes().starts_with(b"/") {
+                walked.below.push("/");
             }
-            dir = RealDir::child(&dir, part);
+            walked.below.push(&name);
         }
-        Ok(None)
+        Ok(walked)
+    }
+
+    /// What a layer has of a directory on the way to another one.
+    fn on_the_way(&self, dir: &Arc<RealDir>, name: &OsStr) -> Result<OnTheWay, Errno> {
+        let fd = match self.fds.get(dir) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(OnTheWay::Absent),
+            answer => answer?,
+        };
+        Ok(match self.probe(dir, &fd, name)? {
+            Probe::Absent => OnTheWay::Absent,
+            Probe::Whiteout | Probe::File(_) => OnTheWay::Hidden,
+            Probe::Dir(_) if self.is_lowest(dir) => OnTheWay::Dir(DirMarks::default()),
+            Probe::Dir(_) => OnTheWay::Dir(self.dir_marks(&fd, name)?),
+        })
     }
 
     fn probe(&self, dir: &Arc<RealDir>, fd: &OwnedFd, name: &OsStr) -> Result<Probe, Errno> {

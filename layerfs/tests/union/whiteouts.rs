@@ -95,3 +95,53 @@ fn root_what_was_removed_can_be_made_again() {
     assert_eq!(names(&kernel.join("d")), ["inner"], "in the kernel's overlay");
     assert_eq!(fs::read(kernel.join("f")).expect("read"), b"new", "in the kernel's overlay");
 }
+
+/// The directories on the way to where a renamed one was may have been hidden or renamed since: the
+/// layers below have them elsewhere. The kernel's overlay is the judge.
+#[test]
+fn root_redirects_through_renamed_directories_lead_where_the_kernel_says() {
+    if !may_mount() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let layer = |name: &str| stage.path(name);
+    let (zero, one, two, three) = (layer("l0"), layer("l1"), layer("l2"), layer("l3"));
+    let make = |dir: &Path, files: &[&str], marks: &[(&str, &[u8])]| {
+        fs::create_dir_all(dir).expect("a directory");
+        for file in files {
+            fs::write(dir.join(file), dir.display().to_string()).expect("a file");
+        }
+        for (name, value) in marks {
+            mark(dir, &format!("trusted.overlay.{name}"), value);
+        }
+    };
+    make(&zero.join("etc/init"), &["a", "b"], &[]);
+    make(&zero.join("x/deep/y"), &["hidden"], &[]);
+    make(&zero.join("p/q"), &["kept"], &[]);
+    make(&zero.join("usr2/init"), &["a stranger"], &[]);
+    // etc/init becomes usr/init, then usr becomes usr2, then usr2/init becomes new.
+    make(&one.join("usr/init"), &["c"], &[("redirect", b"/etc/init")]);
+    make(&two.join("usr2"), &[], &[("redirect", b"usr")]);
+    make(&two.join("usr2/init"), &["d"], &[]);
+    make(&three.join("new"), &["e"], &[("redirect", b"/usr2/init")]);
+    // What was made anew on the way has nothing of what was there before.
+    make(&one.join("x"), &[], &[("opaque", b"y")]);
+    make(&one.join("x/deep/y"), &["shown"], &[]);
+    make(&two.join("away"), &[], &[("redirect", b"/x/deep/y")]);
+    // But a rename below it, from elsewhere, does.
+    make(&one.join("m"), &[], &[("opaque", b"y")]);
+    make(&one.join("m/n"), &["own"], &[("redirect", b"/p/q")]);
+    make(&two.join("through"), &[], &[("redirect", b"/m/n")]);
+
+    let options = stage.layers(&["l3", "l2", "l1", "l0"], "top") + ",redirect_dir=on";
+    let kernel = stage.kernel("k", &options);
+    let portrait = |mount: &Path| {
+        ["new", "away", "through", "m/n", "x/deep/y"].map(|dir| (dir, names(&mount.join(dir))))
+    };
+    let expected = portrait(&kernel);
+    assert_eq!(expected[0].1, ["a", "b", "c", "d", "e"], "what the kernel shows");
+    stage.unmount(&kernel);
+    let mount = stage.layerfs("m", &options);
+    assert_eq!(portrait(&mount), expected);
+    stage.unmount(&mount);
+}
