@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 use layerfs::error::Error;
@@ -14,6 +15,7 @@ use layerfs::fs::Fs;
 use layerfs::options::{KNOWN, Options};
 use layerfs::{mount, transport};
 use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::FileType;
 
 /// Tells the process that stays that it is not the one that was typed.
 const CHILD: &str = "LAYERFS_SERVES";
@@ -116,6 +118,8 @@ fn main() -> ExitCode {
 
 /// Starts this program again to serve the mount, and ends when it is mounted.
 fn detach() -> Result<()> {
+    // The process that stays keeps nothing of whoever asked for the mount.
+    cow_sys::descriptors::close_on_exec_from(3).context("close inherited files")?;
     let mut child = Command::new("/proc/self/exe")
         .args(std::env::args_os().skip(1))
         .env(CHILD, "1")
@@ -143,19 +147,52 @@ fn ready() -> Result<()> {
     std::io::stdout().flush()?;
     let nowhere = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(&nowhere)?;
-    rustix::stdio::dup2_stderr(&nowhere)?;
+    // A log that was set up by hand stays; a pipe would keep its reader waiting.
+    let is_file = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode).is_file();
+    if !rustix::fs::fstat(std::io::stderr()).is_ok_and(is_file) {
+        rustix::stdio::dup2_stderr(&nowhere)?;
+    }
     Ok(())
 }
 
-fn log(debug: bool) {
+/// Standard error, as the log of a mount that nobody looks at: it ends before it fills the disk.
+#[derive(Default)]
+struct Bounded(AtomicUsize);
+
+impl Bounded {
+    const MOST: usize = 1 << 20;
+}
+
+impl std::io::Write for &Bounded {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let before = self.0.fetch_add(line.len(), Ordering::Relaxed);
+        match before {
+            0..Bounded::MOST if before + line.len() < Bounded::MOST => {
+                std::io::stderr().write_all(line)?;
+            }
+            0..Bounded::MOST => std::io::stderr().write_all(b"the log is full\n")?,
+            _ => {}
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn log(debug: bool, serves: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LAYERFS_LOG")
         .unwrap_or_else(|_| if debug { "debug" } else { "warn" }.into());
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    let _ = match serves {
+        true => log.with_writer(Arc::new(Bounded::default())).try_init(),
+        false => log.with_writer(std::io::stderr).try_init(),
+    };
 }
 
 fn run(typed: Typed, serves: bool) -> Result<()> {
-    log(typed.options.debug);
+    log(typed.options.debug, serves);
     rustix::process::umask(rustix::fs::Mode::empty());
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
