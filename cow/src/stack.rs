@@ -109,10 +109,7 @@ impl Stack {
         Self { layers, links: Arc::clone(&self.links) }
     }
 
-    /// The row at a place, with its own path and marks.
-    ///
-    /// # Errors
-    /// None: the answer is `None` for a place of another stack.
+    /// The row at a place, with its own path and marks; none for a place of another stack.
     pub fn row(&self, place: Place) -> Option<Node<'_>> {
         self.layers.get(place.layer())?.get(place.row())
     }
@@ -120,7 +117,12 @@ impl Stack {
     /// The row that has the facts of the file at a place: another one for a further name of a file
     /// of a lower layer.
     pub fn facts(&self, place: Place) -> Option<Node<'_>> {
-        self.row(self.links.get(&place).copied().unwrap_or(place))
+        self.row(self.stored(place))
+    }
+
+    /// Where that row is.
+    pub fn stored(&self, place: Place) -> Place {
+        self.links.get(&place).copied().unwrap_or(place)
     }
 
     /// What the lowest `count` layers together have at a path; links on the way are not followed.

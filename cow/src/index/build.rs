@@ -258,8 +258,12 @@ impl Builder {
         Ok(at)
     }
 
-    /// Adds the directories that are not listed, so that every row's directory has a row too.
+    /// Adds the directories that are not listed, so that every row's directory has a row too; the root
+    /// is every row's.
     fn parents(&mut self) -> Result<()> {
+        if !self.paths.is_empty() {
+            self.implicit_dir(b"")?;
+        }
         let mut missing: Vec<Box<[u8]>> = Vec::new();
         let mut last: Option<&[u8]> = None;
         for key in self.paths.keys() {

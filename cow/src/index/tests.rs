@@ -45,7 +45,7 @@ fn index(entries: &[&str]) -> Index {
     Index::read(&mut Reader::new(&tar(entries)[..]), Contents::Digest).unwrap()
 }
 
-/// Rows in short: path, kind, marks.
+/// Rows in short: path, kind, marks; without a root that is not listed.
 fn rows(index: &Index) -> Vec<String> {
     let row = |node: Node<'_>| {
         let kind = match node.kind() {
@@ -60,7 +60,8 @@ fn rows(index: &Index) -> Vec<String> {
         let marks: String = marks.iter().filter(|mark| mark.0).map(|mark| mark.1).collect();
         format!("{} {kind}{marks}", node.path().display())
     };
-    index.nodes().map(row).collect()
+    let nodes = index.nodes().filter(|node| !(node.path_bytes().is_empty() && node.is_implicit()));
+    nodes.map(row).collect()
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn contents_may_be_passed_over_by_seeking() {
     let mut reader = Reader::seeking(Cursor::new(&tar));
     let quick = Index::read(&mut reader, Contents::Skip).unwrap();
     assert_eq!(rows(&quick), rows(&whole), "the same files");
-    for (a, b) in quick.nodes().zip(whole.nodes()) {
+    for (a, b) in quick.nodes().zip(whole.nodes()).filter(|(a, _)| a.is_file()) {
         assert_eq!(a.offset(), b.offset(), "{:?}", a.path());
         assert_eq!(a.digest(), None, "{:?} was not read", a.path());
         let start = usize::try_from(b.offset().unwrap()).unwrap();

@@ -24,6 +24,8 @@ pub struct File<'a> {
     pub path: &'a [u8],
     /// Which layer has it, and where.
     pub place: Place,
+    /// Where its facts and content are: elsewhere for a further name of a file of a lower layer.
+    pub stored: Place,
     /// The row with its facts.
     pub facts: Node<'a>,
 }
@@ -113,6 +115,7 @@ impl Tree {
 
     fn file(&self, place: Place) -> Option<File<'_>> {
         let path = self.stack.row(place)?.path_bytes();
-        Some(File { path, place, facts: self.stack.facts(place)? })
+        let stored = self.stack.stored(place);
+        Some(File { path, place, stored, facts: self.stack.row(stored)? })
     }
 }

@@ -13,6 +13,9 @@ use crate::meta::Device;
 /// system calls do not show, small enough to stay in a core's second-level cache.
 const BUFFER: usize = 256 << 10;
 
+/// The same for a stream of which mostly headers are wanted.
+const SEEKING_BUFFER: usize = 16 << 10;
+
 /// Reads the entries of a tar stream one after another.
 ///
 /// The caller's [`Entry`] is filled by [`Reader::next_entry`]; the content of a file is then taken
@@ -97,7 +100,9 @@ impl<R: Read> Reader<R> {
             Ok(bytes) => inner.seek_relative(bytes),
             Err(_) => Err(io::ErrorKind::InvalidInput.into()),
         };
-        Self { seek: Some(seek), ..Self::new(inner) }
+        // As much as headers and small files take, not what a file behind them would fill.
+        let buffer = vec![0; SEEKING_BUFFER].into_boxed_slice();
+        Self { seek: Some(seek), buffer, ..Self::new(inner) }
     }
 
     /// Reads up to the next entry and fills `entry` with it; `false` at the end of the archive.

@@ -8,11 +8,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cow_sys::Mmap;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use crate::error::{Error, Place, Result};
@@ -154,6 +156,18 @@ impl Extent {
         ExtentReader { extent: self.clone(), position: 0 }
     }
 
+    /// The whole of it as bytes in memory, read as they are touched. See [`Mmap`] for what that asks
+    /// of the file.
+    pub(crate) fn map(&self) -> io::Result<Mapped> {
+        let map = Mmap::of(&self.archive.file)?;
+        let range = usize::try_from(self.offset).ok().zip(usize::try_from(self.len).ok());
+        let range = range.and_then(|(start, len)| Some(start..start.checked_add(len)?));
+        match range {
+            Some(range) if range.end <= map.len() => Ok(Mapped { map, range }),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     /// The first bytes, at most `limit`.
     pub(crate) fn head(&self, limit: usize) -> Result<Vec<u8>> {
         let len = usize::try_from(self.len).map_or(limit, |len| len.min(limit));
@@ -162,6 +176,19 @@ impl Extent {
             .read_exact(&mut head)
             .map_err(|error| Error::sys("pread", self.place(), error))?;
         Ok(head)
+    }
+}
+
+/// The bytes of an uncompressed layer, mapped into memory.
+#[derive(Debug)]
+pub struct Mapped {
+    map: Mmap,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.map[self.range.clone()]
     }
 }
 

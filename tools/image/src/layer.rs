@@ -6,7 +6,7 @@ use cow::digest::{DiffId, Digest};
 
 use crate::codec::Compression;
 use crate::error::{Error, Place, Result};
-use crate::file::Extent;
+use crate::file::{Extent, Mapped};
 use crate::store::Store;
 use crate::stream::{LayerStream, Promise};
 
@@ -101,6 +101,23 @@ impl Layer {
     /// NotFound if it was taken away meanwhile, Io if no thread could be started.
     pub fn open(&self) -> Result<LayerStream> {
         LayerStream::start(&self.extent()?, self.compression, self.promise.clone())
+    }
+
+    /// The uncompressed tar in memory, read as it is touched and *not verified*; none for a layer that
+    /// is compressed.
+    ///
+    /// Only for programs that may die of it when somebody cuts the file off meanwhile
+    /// ([`cow_sys::Mmap`]), which a daemon may not: those use [`Layer::open`].
+    ///
+    /// # Errors
+    ///
+    /// NotFound if it was taken away meanwhile, Io if it cannot be mapped.
+    pub fn map(&self) -> Result<Option<Mapped>> {
+        if self.compression != Compression::None {
+            return Ok(None);
+        }
+        let map = self.extent()?.map();
+        map.map(Some).map_err(|error| Error::sys("map", self.place(), error))
     }
 
     fn extent(&self) -> Result<Extent> {

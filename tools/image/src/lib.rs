@@ -51,6 +51,7 @@ mod fixtures;
 pub use codec::Compression;
 pub use config::{Config, History, ImageConfig, RootFs, RunConfig};
 pub use error::{Error, Place, Result};
+pub use file::Mapped;
 pub use image::Image;
 pub use layer::Layer;
 pub use platform::Platform;
