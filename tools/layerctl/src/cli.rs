@@ -6,8 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{commit, diff, images, import, info, inspect, prune, ps, rm, rmi, run, tag};
-use crate::context::Context;
+use crate::commands::{
+    blame, cat, check_image, commit, cp, diff, history, images, import, info, inspect, layers,
+    prune, ps, rm, rmi, run, tag, tree,
+};
+use crate::context::{Context, Session};
 use crate::exit;
 
 /// Looks into, changes and runs what layerd keeps.
@@ -36,6 +39,13 @@ enum Command {
     Ps(ps::Args),
     Rm(rm::Args),
     Commit(commit::Args),
+    Blame(blame::Args),
+    CheckImage(check_image::Args),
+    Cat(cat::Args),
+    Cp(cp::Args),
+    Layers(layers::Args),
+    History(history::Args),
+    Tree(tree::Args),
     Diff(diff::Args),
     Inspect(inspect::Args),
     Info(info::Args),
@@ -56,8 +66,21 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let session = Session::new(cli.socket.clone(), cli.json);
+    // These look into files as well, for which no daemon is wanted.
+    let command = match cli.command {
+        Command::Blame(args) => return blame::run(&session, &args),
+        Command::CheckImage(args) => return check_image::run(&session, &args),
+        Command::Cat(args) => return cat::run(&session, &args),
+        Command::Cp(args) => return cp::run(&session, &args),
+        Command::Layers(args) => return layers::run(&session, &args),
+        Command::History(args) => return history::run(&session, &args),
+        Command::Tree(args) => return tree::run(&session, &args),
+        Command::Diff(args) => return diff::run(&session, &args),
+        other => other,
+    };
     let context = Context::open(cli.socket, cli.json)?;
-    match cli.command {
+    match command {
         Command::Import(args) => import::run(&context, args),
         Command::Images(args) => images::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
@@ -67,9 +90,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ps(args) => ps::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
         Command::Commit(args) => commit::run(&context, args),
-        Command::Diff(args) => diff::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Info(args) => info::run(&context, args),
+        _ => anyhow::bail!("a command that needs no daemon"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every command works with: the client and how to print.
 
+use std::cell::OnceCell;
 use std::io::{self, BufWriter, StdoutLock};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,37 @@ impl Context {
         }
         let daemon = PrivateDaemon::start().context("start a private layerd")?;
         Ok(Self { client: Client::new(daemon.socket()), json, private: Some(daemon) })
+    }
+
+    /// Standard output, buffered: to be flushed by whoever takes it.
+    pub(crate) fn out(&self) -> BufWriter<StdoutLock<'static>> {
+        BufWriter::new(io::stdout().lock())
+    }
+}
+
+/// A command line before it is known whether it needs a daemon: what looks into a file does not.
+#[derive(Debug)]
+pub(crate) struct Session {
+    socket: Option<PathBuf>,
+    /// Whether reports are printed as JSON.
+    pub(crate) json: bool,
+    context: OnceCell<Context>,
+}
+
+impl Session {
+    /// Notes what was asked for.
+    pub(crate) fn new(socket: Option<PathBuf>, json: bool) -> Self {
+        Self { socket, json, context: OnceCell::new() }
+    }
+
+    /// The context, which finds or starts the daemon when it is first asked for.
+    pub(crate) fn context(&self) -> anyhow::Result<&Context> {
+        if self.context.get().is_none() {
+            let context = Context::open(self.socket.clone(), self.json)?;
+            // Nobody else can have set it meanwhile.
+            drop(self.context.set(context));
+        }
+        self.context.get().context("the daemon's context is not there")
     }
 
     /// Standard output, buffered: to be flushed by whoever takes it.
