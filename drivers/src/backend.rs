@@ -136,6 +136,10 @@ impl<B: Backend> Driver for B {
         Ok(infos)
     }
 
+    fn relabel(&self, id: &LayerId, labels: &BTreeMap<String, String>) -> Result<()> {
+        self.home().relabel(self.home().call("relabel", id), labels)
+    }
+
     fn remove(&self, id: &LayerId) -> Result<()> {
         self.home().remove(self.home().call("remove", id))
     }

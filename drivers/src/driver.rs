@@ -63,7 +63,7 @@ pub struct CreateOptions {
     pub options: BTreeMap<String, String>,
     /// What the catalogue wants to find again should it lose its own record: kept in the layer's
     /// metadata file from the beginning and shown as [`LayerRecord::labels`] of [`LayerInfo`], until
-    /// [`Driver::commit`] replaces them.
+    /// [`Driver::commit`] or [`Driver::relabel`] replaces them.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -230,6 +230,15 @@ pub trait Driver: Send + Sync + Debug {
     fn commit_many(&self, batch: &[(LayerId, LayerRecord)]) -> Result<Vec<LayerInfo>> {
         batch.iter().map(|(id, record)| self.commit(id, record)).collect()
     }
+
+    /// Puts other labels ([`LayerRecord::labels`]) into a layer's metadata file.
+    ///
+    /// For a committed layer they are durable when it returns; a crash leaves the former ones or
+    /// these. Nothing else of the layer changes, and it may be in use meanwhile.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown layer.
+    fn relabel(&self, id: &LayerId, labels: &BTreeMap<String, String>) -> Result<()>;
 
     /// Removes a layer that nothing uses.
     ///

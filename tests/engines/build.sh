@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compiles the engines' own suites against Debian's Go packages:
-#   build.sh DIR    writes DIR/snapshotter.test and DIR/graphtest.test
+# Compiles the engines' own suites, and a client of containerd, against Debian's Go packages:
+#   build.sh DIR    writes DIR/snapshotter.test, DIR/graphtest.test and DIR/pull
 set -euo pipefail
 out=$(realpath "$1")
 here=$(dirname "$(realpath "$0")")
@@ -17,3 +17,4 @@ export GO111MODULE=off GOFLAGS= GOPATH="$here/gopath:$out/gopath:$debian" GOCACH
 for suite in snapshotter graphtest; do
     (cd "$here/$suite" && go test -c -o "$out/$suite.test" .)
 done
+(cd "$here/pull" && go build -o "$out/pull" .)

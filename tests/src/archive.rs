@@ -103,6 +103,41 @@ pub fn docker_of_tars(path: &Path, name: &str, tars: Vec<Vec<u8>>, config: &Valu
     write(path, vec![(vec![name], tars, image)]);
 }
 
+/// Writes an OCI layout directory of one image whose layers are tars already, bottom to top.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn layout_of_tars(dir: &Path, tars: &[Vec<u8>], config: &Value) {
+    let blobs = dir.join("blobs/sha256");
+    fs::create_dir_all(&blobs).expect("a directory for blobs");
+    let blob = |kind: &str, bytes: &[u8]| {
+        let digest = hex(bytes);
+        fs::write(blobs.join(&digest), bytes).expect("write a blob");
+        json!({
+            "mediaType": format!("application/vnd.oci.image.{kind}"),
+            "digest": format!("sha256:{digest}"),
+            "size": bytes.len(),
+        })
+    };
+    let json = |value: &Value| serde_json::to_vec(value).expect("JSON");
+    let layers: Vec<_> = tars.iter().map(|tar| blob("layer.v1.tar", tar)).collect();
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
+    let config = json!({
+        "architecture": architecture(),
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    let config = blob("config.v1+json", &json(&config));
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers});
+    let manifest = blob("manifest.v1+json", &json(&manifest));
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    fs::write(dir.join("index.json"), json(&index)).expect("write the index");
+    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("write a file");
+}
+
 /// An image's names, the tars of its layers, and the rest of it.
 type Tarred<'a> = (Vec<&'a str>, Vec<Vec<u8>>, Image<'a>);
 

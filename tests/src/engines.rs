@@ -182,6 +182,27 @@ impl Containerd {
         command.env("CONTAINERD_SNAPSHOTTER", "layerd").finish()
     }
 
+    /// Waits until it has found a layerd that was started anew; until then its calls fail.
+    ///
+    /// # Panics
+    /// When it does not find it.
+    pub fn find_layerd(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.ctr(["snapshot", "ls"]).code != Some(0) {
+            assert!(Instant::now() < deadline, "containerd does not find layerd again");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Pulls the image of an OCI layout under a name, as clients do that unpack while they download.
+    /// The answer is the media types of the blobs that were asked for.
+    #[must_use]
+    pub fn pull(&self, layout: &Path, name: &str) -> Vec<String> {
+        let mut command = Command::new(suites().join("pull"));
+        command.arg(self.dir.join("containerd.sock")).arg("layerd").arg(layout).arg(name);
+        command.finish().ok().lines().map(str::to_owned).collect()
+    }
+
     /// Ends it as its service manager would.
     ///
     /// # Panics
@@ -197,7 +218,7 @@ pub fn plugin() -> std::sync::MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The directory of the engines' own suites, compiled by the first test that asks.
+/// The directory of the engines' own suites and clients, compiled by the first test that asks.
 ///
 /// # Panics
 /// When they do not compile.

@@ -50,6 +50,7 @@ pub(crate) struct Layer {
     gate: RwLock<Presence>,
     mounted: Mutex<Mounted>,
     meta: RwLock<Arc<Meta>>,
+    rewriting: Mutex<()>,
 }
 
 impl Layer {
@@ -60,6 +61,7 @@ impl Layer {
             gate: RwLock::new(Presence::Here),
             mounted: Mutex::default(),
             meta: RwLock::new(Arc::new(meta)),
+            rewriting: Mutex::default(),
         }
     }
 
@@ -94,6 +96,11 @@ impl Layer {
     pub(crate) fn own(&self, call: Call<'_>) -> Result<RwLockWriteGuard<'_, Presence>> {
         let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         if *gate == Presence::Gone { Err(call.not_found()) } else { Ok(gate) }
+    }
+
+    /// Keeps others that share the gate from writing the metadata file at the same time.
+    pub(crate) fn rewriting(&self) -> MutexGuard<'_, ()> {
+        self.rewriting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The mount count, locked.

@@ -25,6 +25,7 @@ mod index;
 mod layer;
 pub(crate) mod meta;
 pub(crate) mod mounts;
+mod rewrite;
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -279,19 +280,6 @@ impl Home {
         };
         finish().map_err(|error| call.failed(error))?;
         reservation.confirm(Layer::new(meta));
-        Ok(())
-    }
-
-    /// Stores changed metadata of a layer that is not committed; not durable. The caller owns the
-    /// layer's gate.
-    pub(crate) fn update(&self, call: Call<'_>, layer: &Layer, meta: Meta) -> Result<()> {
-        let write = || {
-            let dir = fs::open_dir(&self.layers, &layer.id)?;
-            fs::write_file(&dir, NEXT_META, &meta.to_bytes()?, Durability::Later)?;
-            fs::rename(&dir, NEXT_META, &dir, META)
-        };
-        write().map_err(|error| call.failed(error))?;
-        layer.set_meta(meta);
         Ok(())
     }
 

@@ -133,6 +133,37 @@ fn what_is_recorded_is_found_again() {
 }
 
 #[test]
+fn labels_change_in_every_state_and_while_in_use() {
+    each("relabel", |bench| {
+        stage(bench);
+        bench.mount("active");
+        for name in ["base", "child", "active", "view", "loose"] {
+            let before = bench.ok("info", bench.driver().info(&id(name)));
+            for value in ["1", "2"] {
+                let labels = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+                bench.ok("relabel", bench.driver().relabel(&id(name), &labels));
+            }
+            let labels = BTreeMap::from([(name.to_owned(), "2".to_owned())]);
+            let record = LayerRecord { labels, ..before.record.clone() };
+            let expected = drivers::LayerInfo { record, ..before };
+            let info = bench.ok("info", bench.driver().info(&id(name)));
+            assert_eq!(info, expected, "{}: {name}", bench.label);
+        }
+        let result = bench.driver().relabel(&id("nobody"), &BTreeMap::new());
+        assert_eq!(kind(result), Some(ErrorKind::NotFound), "{}", bench.label);
+        bench.unmount("active");
+        bench.reopen();
+        for name in ["base", "active"] {
+            let info = bench.ok("info", bench.driver().info(&id(name)));
+            let value = info.record.labels.get(name).map(String::as_str);
+            assert_eq!(value, Some("2"), "{}: {name} after a restart", bench.label);
+        }
+        let found = bench.ok("check", bench.driver().check());
+        assert!(found.is_empty(), "{}: {found:?}", bench.label);
+    });
+}
+
+#[test]
 fn a_committed_layer_is_immutable() {
     each("immutable", |bench| {
         bench.layer("1", None, &[File("f", "1")]);

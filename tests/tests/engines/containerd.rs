@@ -107,7 +107,7 @@ fn strange_keys(daemon: &Daemon, containerd: &Containerd, driver: &str) {
 }
 
 /// Garbage collection, which runs by itself after a removal, leaves nothing.
-fn collected(containerd: &Containerd, driver: &str) {
+pub(super) fn collected(containerd: &Containerd, driver: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let list = containerd.ctr(["snapshot", "ls"]).ok();

@@ -7,6 +7,7 @@
 use cow::digest::ChainId;
 use drivers::{Driver, LayerId, LayerInfo};
 
+use crate::catalogue::owner::Owner;
 use crate::catalogue::{Change as _, Durability, Lookup as _};
 use crate::error::{Error, ErrorKind, Result};
 use crate::reconcile::garbage::{self, Waste};
@@ -53,7 +54,7 @@ impl Store {
     /// Whether the catalogue knows a layer by now.
     fn has_row(&self, driver: &str, info: &LayerInfo) -> Result<bool> {
         let rows = self.catalogue.read()?;
-        if let Some((namespace, told)) = crate::catalogue::owner::Owner::snapshot_of(info, driver) {
+        for (namespace, told) in Owner::snapshots_of(info, driver) {
             let row = rows.snapshot(&namespace, &told.key)?;
             if row.is_some_and(|row| row.layer == info.id && row.driver == driver) {
                 return Ok(true);

@@ -14,7 +14,8 @@
 //! layers           (driver, chainID)              -> Layer
 //! snapshots        (namespace, key)               -> Snapshot
 //! children         (driver, layer id, child)      -> ()
-//!                  (a child is a layer's id, or `image:<hex>` of an image with this top layer)
+//!                  (a child is a layer's id, `image:<hex>` of an image with this top layer, or
+//!                  `snapshot:<namespace>:<key>` of a snapshot that shares this layer of images)
 //! containers       id                             -> Container
 //! container-names  name                           -> id
 //! ```
@@ -32,7 +33,7 @@ use redb::{ReadableDatabase, WriteTransaction};
 use rustix::fs::{self, Mode, OFlags};
 
 pub use records::{Container, Image, Labels, Layer, Snapshot, SnapshotKind, Status};
-pub(crate) use rows::{Change, Lookup, image_child};
+pub(crate) use rows::{Change, Lookup, image_child, is_image_child, sharer_child};
 
 use crate::error::{Error, Result};
 use crate::root::{CATALOGUE, Root};

@@ -96,6 +96,10 @@ pub struct Snapshot {
     pub layer: LayerId,
     /// Its space, frozen at commit; none while it can change.
     pub usage: Option<Usage>,
+    /// The stack of the layer, where that is one of images which the snapshot shares with them; none
+    /// for a layer of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<ChainId>,
 }
 
 /// Where a container is in its life.

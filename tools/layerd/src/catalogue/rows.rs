@@ -17,6 +17,16 @@ pub(crate) fn image_child(id: &Digest) -> String {
     format!("image:{}", id.hex())
 }
 
+/// Whether a child is an image.
+pub(crate) fn is_image_child(child: &str) -> bool {
+    child.starts_with("image:")
+}
+
+/// How a snapshot that shares a layer of images stands in the table of children.
+pub(crate) fn sharer_child(namespace: &str, key: &str) -> String {
+    format!("snapshot:{namespace}:{key}")
+}
+
 fn decode<T: DeserializeOwned>(table: &str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
         Error::refused("read catalogue table", table, e.to_string(), ErrorKind::Corrupt)
@@ -131,6 +141,21 @@ pub(crate) trait Lookup: Tables {
         let (key, _) = row?;
         let (theirs, parent, _) = key.value();
         Ok(theirs == driver && parent == layer.as_str())
+    }
+
+    /// What lies on a layer.
+    fn children_of(&self, driver: &str, layer: &LayerId) -> Result<Vec<String>> {
+        let table = self.table(CHILDREN)?;
+        let mut found = Vec::new();
+        for row in table.range((driver, layer.as_str(), "")..)? {
+            let (key, _) = row?;
+            let (theirs, parent, child) = key.value();
+            if theirs != driver || parent != layer.as_str() {
+                break;
+            }
+            found.push(child.to_owned());
+        }
+        Ok(found)
     }
 
     /// Whether one thing lies on a layer.

@@ -151,7 +151,7 @@ pub(super) fn one(
     };
     let in_driver = |e| failed(Error::driver("apply", e));
     let in_image = |source| failed(Error::Image { op: "read", source });
-    let labels = Owner::Image { content_size: 0 }.to_labels()?;
+    let labels = Owner::of_image(0).to_labels()?;
     let id = made.allot()?;
     let options = CreateOptions { labels, ..CreateOptions::active() };
     import.driver.create(&id, below, &options).map_err(in_driver)?;

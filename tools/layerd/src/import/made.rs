@@ -66,7 +66,7 @@ impl<'i, 'a> Made<'i, 'a> {
         }
         let mut records = Vec::with_capacity(batch.len());
         for commit in batch {
-            let owner = Owner::Image { content_size: commit.applied.content_size };
+            let owner = Owner::of_image(commit.applied.content_size);
             let record = LayerRecord {
                 diff_id: Some(commit.diff_id),
                 chain_id: Some(commit.chain),

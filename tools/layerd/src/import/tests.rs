@@ -259,7 +259,7 @@ fn a_root_file_system_becomes_an_image() {
 
 #[test]
 fn what_a_killed_import_leaves_goes_at_the_next_start() {
-    let label = |content_size| crate::catalogue::owner::Owner::Image { content_size };
+    let label = crate::catalogue::owner::Owner::of_image;
     for committed in 0..4 {
         let bench = Bench::new();
         drop(bench.open());

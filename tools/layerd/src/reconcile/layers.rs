@@ -7,7 +7,9 @@ use drivers::{LayerId, LayerInfo, State};
 
 use super::{Mend, Step};
 use crate::catalogue::owner::Owner;
-use crate::catalogue::{Container, Layer, Lookup, Snapshot, SnapshotKind};
+use crate::catalogue::{
+    Container, Layer, Lookup, Snapshot, SnapshotKind, is_image_child, sharer_child,
+};
 use crate::error::Result;
 
 /// Compares one driver's layers with the catalogue.
@@ -18,6 +20,7 @@ pub(crate) fn plan(rows: &impl Lookup, driver: &str, infos: &[LayerInfo]) -> Res
         containers: rows.containers()?.into_iter().map(|c| (c.id.clone(), c)).collect(),
         chains: HashSet::new(),
         keys: HashSet::new(),
+        sharers: Vec::new(),
         owned: HashSet::new(),
         steps: Vec::new(),
     };
@@ -48,6 +51,8 @@ struct Plan<'a> {
     chains: HashSet<ChainId>,
     /// Keys of snapshots that are taken.
     keys: HashSet<(String, String)>,
+    /// Snapshots that share layers of images, as children of those layers.
+    sharers: Vec<(LayerId, String)>,
     /// Layers that a row stands for, or will.
     owned: HashSet<LayerId>,
     steps: Vec<Step>,
@@ -80,14 +85,31 @@ impl Plan<'_> {
             self.drop_container(&snapshot.key);
             return;
         };
-        if snapshot.kind == kind_of(info.state) {
-            self.owned.insert(snapshot.layer);
-            self.keys.insert((namespace, key));
+        let kind = SnapshotKind::from(info.state);
+        if snapshot.kind != kind {
+            // A crash came between the driver's commit and the catalogue's.
+            let problem = format!("{shown}: is {} in the driver", kind.as_str());
+            self.steps.push(Step::behind(problem, Mend::DropSnapshot { namespace, key }));
             return;
         }
-        // A crash came between the driver's commit and the catalogue's.
-        let problem = format!("{shown}: is {} in the driver", kind_of(info.state).as_str());
-        self.steps.push(Step::behind(problem, Mend::DropSnapshot { namespace, key }));
+        let told = Owner::snapshots_of(info, self.driver);
+        let told = told.into_iter().find(|(theirs, s)| *theirs == namespace && s.key == key);
+        if snapshot.shared.is_some() {
+            if told.is_none() {
+                // A crash cut its removal short.
+                let problem = format!("{shown}: does not share layer {}", snapshot.layer);
+                self.steps.push(Step::behind(problem, Mend::DropSnapshot { namespace, key }));
+                return;
+            }
+            self.sharers.push((snapshot.layer, sharer_child(&namespace, &key)));
+        } else {
+            self.owned.insert(snapshot.layer);
+        }
+        self.keys.insert((namespace, key));
+        if let Some((namespace, told)) = told.filter(|(_, told)| told.updated > snapshot.updated) {
+            let problem = format!("{shown}: its labels changed since");
+            self.steps.push(Step::behind(problem, Mend::PutSnapshot { namespace, snapshot: told }));
+        }
     }
 
     /// A container whose changes are gone cannot be shown as if it were there.
@@ -99,15 +121,22 @@ impl Plan<'_> {
     }
 
     fn layer_file(&mut self, info: &LayerInfo) {
-        if self.owned.contains(&info.id) {
-            return;
-        }
         match Owner::of_info(info) {
-            Some(Owner::Image { content_size }) => self.adopt_layer(info, content_size),
-            Some(Owner::Snapshot { container, .. }) => {
-                self.adopt_snapshot(info, container.map(|container| *container));
+            Some(Owner::Image { content_size, sharers }) => {
+                if !self.owned.contains(&info.id) {
+                    self.adopt_layer(info, content_size);
+                }
+                if !sharers.is_empty() && self.owned.contains(&info.id) {
+                    self.adopt_snapshots(info);
+                }
             }
-            None => {}
+            Some(Owner::Snapshot { container, .. })
+                if !self.owned.contains(&info.id) && self.adopt_snapshots(info) =>
+            {
+                self.owned.insert(info.id.clone());
+                self.adopt_container(container);
+            }
+            _ => {}
         }
     }
 
@@ -140,29 +169,38 @@ impl Plan<'_> {
         self.steps.push(Step::behind(problem, Mend::PutLayer { driver, chain, layer, below }));
     }
 
-    fn adopt_snapshot(&mut self, info: &LayerInfo, container: Option<Container>) {
-        let Some((namespace, snapshot)) = Owner::snapshot_of(info, self.driver) else { return };
-        if !self.keys.insert((namespace.clone(), snapshot.key.clone())) {
-            return;
+    /// Takes in the snapshots that a metadata file tells of and whose keys are free; the answer is
+    /// whether there are any.
+    fn adopt_snapshots(&mut self, info: &LayerInfo) -> bool {
+        let mut any = false;
+        for (namespace, snapshot) in Owner::snapshots_of(info, self.driver) {
+            if !self.keys.insert((namespace.clone(), snapshot.key.clone())) {
+                continue;
+            }
+            any = true;
+            if snapshot.shared.is_some() {
+                self.sharers.push((info.id.clone(), sharer_child(&namespace, &snapshot.key)));
+            }
+            let problem = format!(
+                "{}: snapshot {:?} of {namespace} (layer {}) is not in the catalogue",
+                self.driver, snapshot.key, info.id
+            );
+            self.steps.push(Step::behind(problem, Mend::PutSnapshot { namespace, snapshot }));
         }
-        self.owned.insert(info.id.clone());
-        let problem = format!(
-            "{}: snapshot {:?} of {namespace} (layer {}) is not in the catalogue",
-            self.driver, snapshot.key, info.id
-        );
-        self.steps.push(Step::behind(problem, Mend::PutSnapshot { namespace, snapshot }));
-        if let Some(container) = container.filter(|c| !self.containers.contains_key(&c.id)) {
-            self.adopt_container(container);
-        }
+        any
     }
 
-    fn adopt_container(&mut self, mut container: Container) {
+    fn adopt_container(&mut self, container: Option<Box<Container>>) {
+        let Some(mut container) = container else { return };
+        if self.containers.contains_key(&container.id) {
+            return;
+        }
         if self.containers.values().any(|other| other.name == container.name) {
             container.name = container.id.chars().take(12).collect();
         }
-        self.containers.insert(container.id.clone(), container.clone());
+        self.containers.insert(container.id.clone(), (*container).clone());
         let problem = format!("container {} is not in the catalogue", container.name);
-        self.steps.push(Step::behind(problem, Mend::PutContainer(Box::new(container))));
+        self.steps.push(Step::behind(problem, Mend::PutContainer(container)));
     }
 
     fn children(&mut self, rows: &impl Lookup) -> Result<()> {
@@ -171,11 +209,12 @@ impl Plan<'_> {
             .values()
             .filter(|info| self.owned.contains(&info.id))
             .filter_map(|info| Some((info.parent.as_ref()?.as_str(), info.id.as_str())))
+            .chain(self.sharers.iter().map(|(layer, child)| (layer.as_str(), child.as_str())))
             .collect();
         let children = rows.children()?;
         let actual: BTreeSet<(&str, &str)> = children
             .iter()
-            .filter(|(driver, _, child)| driver == self.driver && !child.contains(':'))
+            .filter(|(driver, _, child)| driver == self.driver && !is_image_child(child))
             .map(|(_, parent, child)| (parent.as_str(), child.as_str()))
             .collect();
         let change = |&(parent, child): &(&str, &str), put: bool| {
@@ -201,20 +240,12 @@ impl Plan<'_> {
         let mut steps: Vec<Step> = missing.map(|pair| change(pair, true)).collect();
         steps.extend(actual.difference(&expected).map(|pair| change(pair, false)));
         for (driver, parent, child) in &children {
-            let image = child.contains(':') && driver == self.driver;
+            let image = is_image_child(child) && driver == self.driver;
             if image && !self.infos.keys().any(|id| id.as_str() == parent) {
                 steps.push(change(&(parent, child), false));
             }
         }
         self.steps.append(&mut steps);
         Ok(())
-    }
-}
-
-fn kind_of(state: State) -> SnapshotKind {
-    match state {
-        State::Active => SnapshotKind::Active,
-        State::View => SnapshotKind::View,
-        State::Committed => SnapshotKind::Committed,
     }
 }

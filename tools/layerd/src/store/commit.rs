@@ -46,7 +46,7 @@ impl Store {
 
         let id = self.new_id()?;
         let _pin = self.pins.pin(driver.name(), id.as_str());
-        let labels = Owner::Image { content_size: 0 }.to_labels()?;
+        let labels = Owner::of_image(0).to_labels()?;
         let options = CreateOptions { labels, ..CreateOptions::active() };
         let failed = |e| Error::driver(format!("{OP} {reference}"), e);
         driver.create(&id, below.as_ref(), &options).map_err(failed)?;
@@ -90,7 +90,7 @@ impl Store {
                 chain_id: Some(chain),
                 tar_size: Some(packed.tar_size),
                 parent: None,
-                labels: Owner::Image { content_size }.to_labels()?,
+                labels: Owner::of_image(content_size).to_labels()?,
             };
             let info = driver.commit(id, &record).map_err(|e| Error::driver(OP, e))?;
             let layer = Layer {

@@ -15,6 +15,7 @@ mod images;
 mod labels;
 mod names;
 mod open;
+mod shared;
 mod snapshots;
 mod spec;
 mod trees;
@@ -32,7 +33,7 @@ pub use images::{PruneScope, Removed};
 pub use labels::LabelUpdate;
 pub use snapshots::NewSnapshot;
 
-use crate::catalogue::{Catalogue, Lookup as _, SnapshotKind};
+use crate::catalogue::{Catalogue, Lookup as _, Snapshot, SnapshotKind};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::root::Root;
@@ -56,6 +57,8 @@ pub struct Store {
     pub(crate) in_flight: Claims<(String, ChainId)>,
     /// Keys of clients: (namespace, key).
     keys: Claims<(String, String)>,
+    /// Layers whose metadata files are being rewritten: (driver, layer). The holder waits for nobody.
+    owners: Claims<(String, LayerId)>,
     pub(crate) pins: Pins,
     image_lock: Mutex<()>,
     /// Some image's files cannot be read, so that no layer may be called unreferenced until a repair.
@@ -117,7 +120,8 @@ impl Store {
     pub fn counts(&self) -> Result<Counts> {
         let rows = self.catalogue.read()?;
         let snapshots = rows.snapshots()?;
-        let committed = snapshots.iter().filter(|(_, s)| s.kind == SnapshotKind::Committed).count();
+        let own = |s: &Snapshot| s.kind == SnapshotKind::Committed && s.shared.is_none();
+        let committed = snapshots.iter().filter(|(_, s)| own(s)).count();
         Ok(Counts {
             images: rows.images()?.len() as u64,
             layers: (rows.layers()?.len() + committed) as u64,

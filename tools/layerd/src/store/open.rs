@@ -39,6 +39,7 @@ impl Store {
             backends: Backends::new(opener),
             in_flight: Claims::default(),
             keys: Claims::default(),
+            owners: Claims::default(),
             pins: Pins::default(),
             image_lock: Mutex::default(),
             blind: false,

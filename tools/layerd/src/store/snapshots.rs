@@ -47,12 +47,16 @@ pub struct NewSnapshot {
 
 /// A layer that can be a parent.
 pub(super) struct Below {
-    driver: String,
+    pub(super) driver: String,
     pub(super) layer: LayerId,
+    /// Whether the layer is not the parent snapshot's alone, so that it stays when that goes.
+    shared: bool,
 }
 
 /// What a commit is called in errors.
 const COMMIT: &str = "commit snapshot";
+/// What a removal is called in errors.
+pub(super) const REMOVE: &str = "remove snapshot";
 
 impl Store {
     /// Makes a snapshot, active or a view.
@@ -107,7 +111,7 @@ impl Store {
         driver
             .create(&snapshot.layer, parent, &options)
             .map_err(|e| Error::driver(format!("{OP} {:?}", new.key), e))?;
-        self.enter(namespace, &snapshot, parent, container).inspect_err(|_| {
+        self.enter(namespace, &snapshot, below.as_ref(), container).inspect_err(|_| {
             if let Err(error) = driver.remove(&snapshot.layer) {
                 tracing::warn!(layer = %snapshot.layer, %error, "layer left for the next gc");
             }
@@ -120,10 +124,16 @@ impl Store {
         &self,
         namespace: &str,
         snapshot: &Snapshot,
-        parent: Option<&LayerId>,
+        below: Option<&Below>,
         container: Option<&Container>,
     ) -> Result<()> {
         self.catalogue.write(Durability::Soon, |w| {
+            // The layer of such a parent has other holders and outlives its row.
+            if let Some(parent) = snapshot.parent.as_deref().filter(|_| is_shared(below))
+                && w.snapshot(namespace, parent)?.is_none()
+            {
+                return Err(Error::not_found("prepare snapshot", format!("{parent:?}")));
+            }
             if let Some(container) = container {
                 if w.container_of_name(&container.name)?.is_some() {
                     return Err(exists("create container", &container.name));
@@ -133,8 +143,8 @@ impl Store {
                 }
                 w.put_container(container)?;
             }
-            if let Some(parent) = parent {
-                w.put_child(&snapshot.driver, parent.as_str(), snapshot.layer.as_str())?;
+            if let Some(below) = below {
+                w.put_child(&snapshot.driver, below.layer.as_str(), snapshot.layer.as_str())?;
             }
             w.put_snapshot(namespace, snapshot)
         })
@@ -158,14 +168,16 @@ impl Store {
                 let reason = format!("parent is in driver {}", row.driver);
                 return Err(Error::refused(op, parent, reason, ErrorKind::InvalidArgument));
             }
-            return Ok(Below { driver: row.driver, layer: row.layer });
+            let shared = row.shared.is_some();
+            return Ok(Below { driver: row.driver, layer: row.layer, shared });
         }
         if let Ok(chain) = parent.parse::<ChainId>() {
             let default = [self.default_driver()];
             let others = NAMES.iter().copied().filter(|_| wanted.is_none());
             for driver in wanted.into_iter().chain(default).chain(others) {
                 if let Some(row) = rows.layer(driver, &chain)? {
-                    return Ok(Below { driver: driver.to_owned(), layer: row.layer });
+                    let driver = driver.to_owned();
+                    return Ok(Below { driver, layer: row.layer, shared: false });
                 }
                 if wanted.is_some() {
                     break;
@@ -323,9 +335,12 @@ impl Store {
         key: &str,
         container: Option<&Container>,
     ) -> Result<()> {
-        const OP: &str = "remove snapshot";
+        const OP: &str = REMOVE;
         let _claim = self.keys.claim((namespace.to_owned(), key.to_owned()));
         let (snapshot, driver) = self.held(OP, namespace, key)?;
+        if let Some(chain) = snapshot.shared {
+            return self.let_go(namespace, &snapshot, &*driver, chain);
+        }
         let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
         let parent = match driver.info(&snapshot.layer) {
             Ok(info) => info.parent,
@@ -334,8 +349,7 @@ impl Store {
         };
         self.catalogue.write(Durability::Soon, |w| {
             if w.has_children(driver.name(), &snapshot.layer)? {
-                let reason = "cannot remove a snapshot that has children";
-                return Err(Error::refused(OP, key, reason, ErrorKind::FailedPrecondition));
+                return Err(has_children(key));
             }
             w.delete_snapshot(namespace, key)?;
             if let Some(parent) = &parent {
@@ -427,6 +441,16 @@ impl Store {
     }
 }
 
+fn is_shared(below: Option<&Below>) -> bool {
+    below.is_some_and(|below| below.shared)
+}
+
+/// The refusal to remove a parent; containerd looks for the word.
+pub(super) fn has_children(key: &str) -> Error {
+    let reason = "cannot remove a snapshot that has children";
+    Error::refused(REMOVE, key, reason, ErrorKind::FailedPrecondition)
+}
+
 /// The row of a snapshot to be.
 fn draft(new: &NewSnapshot, driver: &str, layer: LayerId) -> Snapshot {
     let now = Timestamp::now();
@@ -440,6 +464,7 @@ fn draft(new: &NewSnapshot, driver: &str, layer: LayerId) -> Snapshot {
         driver: driver.to_owned(),
         layer,
         usage: None,
+        shared: None,
     }
 }
 

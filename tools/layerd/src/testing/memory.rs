@@ -194,6 +194,16 @@ impl Driver for Memory {
         Ok(entry.info.clone())
     }
 
+    fn relabel(&self, id: &LayerId, labels: &BTreeMap<String, String>) -> Result<()> {
+        self.disk.fault("relabel", id)?;
+        let mut layers = self.layers();
+        let entry = layers
+            .get_mut(id)
+            .ok_or_else(|| state("relabel", id, "no such layer", ErrorKind::NotFound))?;
+        entry.info.record.labels.clone_from(labels);
+        Ok(())
+    }
+
     fn remove(&self, id: &LayerId) -> Result<()> {
         self.disk.fault("remove", id)?;
         let mut layers = self.layers();

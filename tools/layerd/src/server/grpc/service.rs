@@ -16,6 +16,8 @@ use crate::store::{LabelUpdate, NewSnapshot, Store};
 
 /// How many snapshots one message of a list holds, as containerd's own server does it.
 const BLOCK: usize = 100;
+/// The chainID of the layer that a snapshot is prepared for (containerd's remote snapshots).
+const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
 /// The hint of how large a writable snapshot may grow, in bytes; drivers without quotas pass over it.
 const MAX_SIZE: &str = "containerd.io/snapshot/max-size";
 
@@ -58,8 +60,17 @@ impl Snapshots {
             options: BTreeMap::new(),
         };
         let namespace = namespace(&request.snapshotter);
+        // Any other string is a reference of somebody else's making.
+        let chain = new.labels.get(SNAPSHOT_REF).filter(|_| !view).and_then(|r| r.parse().ok());
         let mounts = self
             .store(move |store| {
+                if let Some(chain) = chain
+                    && let Some(shared) = store.share_layer(&namespace, &new, chain)?
+                {
+                    let reason = format!("the layer is there already, as snapshot {}", shared.key);
+                    let kind = ErrorKind::AlreadyExists;
+                    return Err(Error::refused("prepare snapshot", new.key, reason, kind));
+                }
                 if new.size.is_some() && !has_quota(store, &namespace, &new)? {
                     new.size = None;
                 }
@@ -242,11 +253,12 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::sync::Semaphore;
+    use tokio_stream::StreamExt as _;
     use tonic::Code;
 
     use super::super::wire::snapshots_server::Snapshots as _;
     use super::*;
-    use crate::testing::Bench;
+    use crate::testing::{Archive, Bench, layer_tar};
 
     fn service(bench: &Bench) -> Snapshots {
         Snapshots::new(App { store: bench.open(), imports: Arc::new(Semaphore::new(1)) })
@@ -280,6 +292,36 @@ mod tests {
             .prepare(hint)
             .await
             .expect("a hint is no reason to refuse where there are no quotas");
+    }
+
+    #[tokio::test]
+    async fn a_layer_of_an_image_is_found_by_containerds_own_filter() {
+        let bench = Bench::new();
+        let service = service(&bench);
+        let archive = Archive::of("app", &[layer_tar("a", "1")]);
+        let image = bench.import(&service.app.store, &archive).expect("an image").remove(0).image;
+        let chain = image.layers[0].to_string();
+        let view = wire::ViewSnapshotRequest {
+            key: "view".to_owned(),
+            labels: HashMap::from([(SNAPSHOT_REF.to_owned(), chain.clone())]),
+            ..Default::default()
+        };
+        service.view(Request::new(view)).await.expect("a view is what it is");
+        let another = prepare("another", (SNAPSHOT_REF, "no digest".to_owned()));
+        service.prepare(another).await.expect("another reference");
+        let prepared = service.prepare(prepare("extract", (SNAPSHOT_REF, chain.clone()))).await;
+        let error = prepared.expect_err("the layer is there");
+        assert_eq!(error.code(), Code::AlreadyExists, "{error}");
+
+        // As metadata/snapshot.go writes it.
+        let filter = format!(r#"labels."containerd.io/snapshot.ref"=={chain},parent=="""#);
+        let list =
+            wire::ListSnapshotsRequest { snapshotter: "layerd".to_owned(), filters: vec![filter] };
+        let mut found = service.list(Request::new(list)).await.expect("a list").into_inner();
+        let block = found.next().await.expect("a block").expect("a block");
+        let committed: Vec<_> =
+            block.info.iter().map(|info| (info.kind, info.labels.get(SNAPSHOT_REF))).collect();
+        assert_eq!(committed, [(wire::Kind::Committed.into(), Some(&chain))]);
     }
 
     #[tokio::test]

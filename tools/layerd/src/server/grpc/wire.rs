@@ -64,7 +64,8 @@ impl Fields for Snapshot {
         let (first, rest) = path.split_first()?;
         match (first.as_str(), rest) {
             ("name", []) => Some(&self.key),
-            ("parent", []) => self.parent.as_deref(),
+            // Always present: containerd asks for snapshots without a parent by an empty one.
+            ("parent", []) => Some(self.parent.as_deref().unwrap_or_default()),
             ("kind", []) => Some(self.kind.as_str()),
             ("labels", [_, ..]) => self.labels.get(&rest.join(".")).map(String::as_str),
             _ => None,

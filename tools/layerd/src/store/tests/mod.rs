@@ -1,4 +1,5 @@
 mod containers;
 mod images;
 mod opening;
+mod shared;
 mod snapshots;
