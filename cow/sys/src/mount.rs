@@ -229,7 +229,10 @@ fn bind_at(source: &Path, options: &Options<'_>, target: BorrowedFd<'_>) -> Resu
     if options.attributes.is_empty() {
         return attach(&mount, target);
     }
-    let change = mount_attr::Change { on: options.attributes, ..mount_attr::Change::NOTHING };
+    // The kernel refuses an access time setting that does not clear the old one.
+    let atime = MountAttrFlags::MOUNT_ATTR__ATIME;
+    let off = if options.attributes.intersects(atime) { atime } else { MountAttrFlags::empty() };
+    let change = mount_attr::Change { on: options.attributes, off, ..mount_attr::Change::NOTHING };
     match mount_attr::set(&mount, &change, recursive) {
         Ok(()) => attach(&mount, target),
         Err(Errno::NOSYS) => {
