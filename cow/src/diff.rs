@@ -2,12 +2,15 @@
 //!
 //! [`trees`] compares two whole trees and is right by its simplicity; it is what a backend of full
 //! copies needs, and the oracle of the tests. [`overlay`] reads an overlay's upper directory and
-//! costs what the change costs. Both find the same (see [`change`](crate::change) for what counts).
+//! costs what the change costs; so does [`touched`], for a snapshot of which the file system tells what
+//! was written since. All find the same (see [`change`](crate::change) for what counts).
 
 mod overlay;
+mod touched;
 mod trees;
 
 pub use overlay::overlay;
+pub use touched::{Touched, touched};
 pub use trees::trees;
 
 use crate::change::{Change, ChangeKind, Location};

@@ -23,12 +23,16 @@ pub fn read_at(dir: impl AsFd, name: &OsStr) -> Result<Xattrs> {
     Ok(xattrs)
 }
 
+/// Attributes by which btrfs shows its own properties of a file, such as how it is compressed. They
+/// are no part of the file: elsewhere nobody could set them.
+const PROPERTIES: &[u8] = b"btrfs.";
+
 /// The names of all attributes of a name, in the file system's order.
 pub fn names_at(dir: impl AsFd, name: &OsStr) -> Result<Vec<OsString>> {
     match cow_sys::xattr::list(dir, name) {
         Ok(list) => Ok(list
             .split(|byte| *byte == 0)
-            .filter(|attr| !attr.is_empty())
+            .filter(|attr| !attr.is_empty() && !attr.starts_with(PROPERTIES))
             .map(|attr| OsStr::from_bytes(attr).to_owned())
             .collect()),
         Err(Errno::OPNOTSUPP) => Ok(Vec::new()),

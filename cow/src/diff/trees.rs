@@ -15,26 +15,22 @@ use crate::listing::Listing;
 use crate::meta::Meta;
 use crate::root::{Root, is_absent};
 
+use super::touched::Touched;
+
 /// Compares a tree with the one it was made from, or with nothing.
 ///
 /// All [`Location`]s are in root 0, the upper tree. Costs a look at every file of both trees, and
 /// reads the content of every pair of files whose metadata are equal but that are not one inode.
 /// The upper tree may be in use: what vanishes meanwhile counts as not there.
 pub fn trees(lower: Option<&Root>, upper: &Root) -> Result<Changeset> {
-    let mut diff = Trees { lower, upper, changes: Vec::new(), pending: Vec::new() };
-    diff.root()?;
-    diff.pending.push(Pair { path: PathBuf::new(), below: lower.is_some() });
-    while let Some(pair) = diff.pending.pop() {
-        diff.directory(&pair)?;
-    }
-    Ok(Changeset::sorted(diff.changes))
+    Trees { lower, upper, touched: None, changes: Vec::new(), pending: Vec::new() }.run()
 }
 
 /// A directory of the upper tree that is still to be compared.
-struct Pair {
-    path: PathBuf,
+pub(super) struct Pair {
+    pub(super) path: PathBuf,
     /// Whether the lower tree has a directory of this name.
-    below: bool,
+    pub(super) below: bool,
 }
 
 /// A directory that is open, and the names in it.
@@ -43,15 +39,32 @@ struct Open {
     names: Listing,
 }
 
-struct Trees<'a> {
-    lower: Option<&'a Root>,
-    upper: &'a Root,
-    changes: Vec<Change>,
+pub(super) struct Trees<'a> {
+    pub(super) lower: Option<&'a Root>,
+    pub(super) upper: &'a Root,
+    /// What alone can differ, where that is known.
+    pub(super) touched: Option<&'a Touched>,
+    pub(super) changes: Vec<Change>,
     /// A stack, so that it holds the siblings along one way only, not a whole level of the tree.
-    pending: Vec<Pair>,
+    pub(super) pending: Vec<Pair>,
 }
 
 impl Trees<'_> {
+    /// Compares from the root down.
+    pub(super) fn run(mut self) -> Result<Changeset> {
+        self.root()?;
+        self.pending.push(Pair { path: PathBuf::new(), below: self.lower.is_some() });
+        while let Some(pair) = self.pending.pop() {
+            match (self.touched, self.lower) {
+                (Some(touched), Some(lower)) if pair.below => {
+                    self.touched_directory(touched, lower, &pair)?;
+                }
+                _ => self.directory(&pair)?,
+            }
+        }
+        Ok(Changeset::sorted(self.changes))
+    }
+
     fn root(&mut self) -> Result<()> {
         let own = |root: &Root| -> Result<_> {
             let meta = at::meta_of(root).map_err(|error| root.error("statx", "", error))?;
@@ -107,7 +120,7 @@ impl Trees<'_> {
     }
 
     /// Notes a name that at most one tree has.
-    fn one(&mut self, path: PathBuf, above: Option<Meta>, below: Option<Meta>) {
+    pub(super) fn one(&mut self, path: PathBuf, above: Option<Meta>, below: Option<Meta>) {
         if let Some(above) = above {
             if above.is_dir() {
                 self.pending.push(Pair { path: path.clone(), below: false });
@@ -119,7 +132,7 @@ impl Trees<'_> {
     }
 
     /// Compares a name that both trees have, in the directories `at`: upper, lower.
-    fn both(
+    pub(super) fn both(
         &mut self,
         path: PathBuf,
         name: &OsStr,
