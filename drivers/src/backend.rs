@@ -20,9 +20,9 @@ use crate::driver::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::check::Required;
-use crate::home::commit::Sealing;
+use crate::home::commit::{Flush, Manner, Sealing};
 use crate::home::meta::Meta;
-use crate::home::{Home, Layer};
+use crate::home::{Home, Layer, Scratch};
 use crate::id::LayerId;
 use crate::options::Given;
 use crate::quota;
@@ -37,6 +37,21 @@ pub(crate) trait Backend: Send + Sync + Debug {
 
     /// See [`Driver::capabilities`].
     fn able(&self) -> Capabilities;
+
+    /// What [`Home::commit`](crate::home::Home::commit) syncs for it.
+    fn flush(&self) -> Flush {
+        Flush::FileSystem
+    }
+
+    /// Sees that a layer can be limited to a size.
+    fn check_size(&self, call: HomeCall, size: u64) -> Result<()> {
+        refuse_size(call, self.home(), Some(size))
+    }
+
+    /// What the tree of a new layer on `parent` is made from ([`Meta::origin`]).
+    fn origin(&self, _call: Call<'_>, _parent: &LayerId) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// Sees that a layer of this state can be made on `parent`.
     fn check_new(&self, _call: Call<'_>, _parent: Option<&LayerId>, _state: State) -> Result<()> {
@@ -64,14 +79,13 @@ pub(crate) trait Backend: Send + Sync + Debug {
     /// See [`Driver::unmount`].
     fn hide(&self, call: Call<'_>, layer: &Layer) -> Result<()>;
 
-    /// How a layer differs from `base`, or from the layer below it, with the roots that the
-    /// locations are in; the layer's gate is shared.
+    /// How a layer differs from `base`, or from the layer below it; the layer's gate is shared.
     fn difference(
         &self,
         call: Call<'_>,
         layer: &Layer,
         base: Option<&LayerId>,
-    ) -> Result<(Changeset, Vec<Root>)>;
+    ) -> Result<Difference<'_>>;
 
     /// The space that a layer takes now; it is no view and its gate is shared.
     fn measure(&self, id: &LayerId) -> cow::Result<Usage>;
@@ -84,6 +98,34 @@ pub(crate) trait Backend: Send + Sync + Debug {
 
     /// The directories that a layer must have.
     fn required(&self, layer: &Layer) -> Vec<Required>;
+
+    /// What else can be wrong, for [`Driver::check`].
+    fn inspect(&self) -> Result<Vec<Finding>> {
+        Ok(Vec::new())
+    }
+
+    /// Mends what [`Backend::inspect`] calls repairable and says what it did.
+    fn mend(&self) -> Result<Vec<Finding>> {
+        Ok(Vec::new())
+    }
+}
+
+/// How a layer differs from one below it.
+#[derive(Debug)]
+pub(crate) struct Difference<'h> {
+    /// The changed paths.
+    pub(crate) changes: Changeset,
+    /// What their locations are in.
+    pub(crate) roots: Vec<Root>,
+    /// What the roots show is kept as long as this.
+    pub(crate) held: Option<Scratch<'h>>,
+}
+
+impl Difference<'_> {
+    /// A difference whose roots need nothing to be kept.
+    pub(crate) fn new(changes: Changeset, roots: Vec<Root>) -> Self {
+        Self { changes, roots, held: None }
+    }
 }
 
 impl<B: Backend> Driver for B {
@@ -103,13 +145,17 @@ impl<B: Backend> Driver for B {
     ) -> Result<()> {
         let home = self.home();
         let call = home.call("create", id);
-        refuse_size_of(self, call, options)?;
+        let size = size_of(self, call, options)?;
         if options.state == State::Committed {
             return Err(call.refused(ErrorKind::InvalidArgument, "a layer is not made committed"));
         }
         self.check_new(call, parent, options.state)?;
         let mut meta = Meta::new(id.clone(), parent.cloned(), options.state);
         meta.record.labels = options.labels.clone();
+        meta.size = size;
+        if let Some(parent) = parent.filter(|_| options.state == State::Active) {
+            meta.origin = self.origin(call, parent)?;
+        }
         let shape = meta.clone();
         home.create(call, meta, |dir| self.build(call, &shape, dir))
     }
@@ -129,7 +175,8 @@ impl<B: Backend> Driver for B {
     }
 
     fn commit_many(&self, batch: &[(LayerId, LayerRecord)]) -> Result<Vec<LayerInfo>> {
-        let infos = self.home().commit(batch, self.able().rebase, |sealing| self.seal(sealing))?;
+        let manner = Manner { rebase: self.able().rebase, flush: self.flush() };
+        let infos = self.home().commit(batch, manner, |sealing| self.seal(sealing))?;
         for (id, _) in batch {
             self.sealed(id);
         }
@@ -178,14 +225,14 @@ impl<B: Backend> Driver for B {
         let call = self.home().call("changes", id);
         let layer = self.home().layer(call)?;
         let _gate = layer.share(call)?;
-        self.difference(call, &layer, base).map(|(changes, _)| changes)
+        self.difference(call, &layer, base).map(|difference| difference.changes)
     }
 
     fn diff(&self, id: &LayerId, base: Option<&LayerId>, out: &mut dyn Write) -> Result<u64> {
         let call = self.home().call("diff", id);
         let layer = self.home().layer(call)?;
         let _gate = layer.share(call)?;
-        let (changes, roots) = self.difference(call, &layer, base)?;
+        let Difference { changes, roots, held: _held } = self.difference(call, &layer, base)?;
         cow::pack::pack(&changes, &roots, out).map_err(|error| call.failed(error))
     }
 
@@ -211,11 +258,15 @@ impl<B: Backend> Driver for B {
     }
 
     fn check(&self) -> Result<Vec<Finding>> {
-        self.home().check(|layer| self.required(layer))
+        let mut findings = self.home().check(|layer| self.required(layer))?;
+        findings.extend(self.inspect()?);
+        Ok(findings)
     }
 
     fn repair(&self) -> Result<Vec<Finding>> {
-        self.home().repair(|layer| self.required(layer))
+        let mut done = self.home().repair(|layer| self.required(layer))?;
+        done.extend(self.mend()?);
+        Ok(done)
     }
 
     fn cleanup(&self) -> Result<()> {
@@ -223,13 +274,15 @@ impl<B: Backend> Driver for B {
     }
 }
 
-/// Refuses a size for a layer of a driver that can keep none.
-fn refuse_size_of(backend: &impl Backend, call: Call<'_>, options: &CreateOptions) -> Result<()> {
+/// The size that a new layer is limited to.
+fn size_of(backend: &impl Backend, call: Call<'_>, options: &CreateOptions) -> Result<Option<u64>> {
     let given = HomeCall { driver: call.driver, op: call.op };
     let size = Given::of_layer(given, &KNOWN_OF_LAYER, &options.options)?.size(given, "size")?;
-    match refuse_size(given, backend.home(), size.or(options.size)) {
+    let Some(size) = size.or(options.size) else { return Ok(None) };
+    match backend.check_size(given, size) {
+        Ok(()) => Ok(Some(size)),
         Err(Error::Driver { reason, kind, .. }) => Err(call.refused(kind, reason)),
-        outcome => outcome,
+        Err(error) => Err(error),
     }
 }
 

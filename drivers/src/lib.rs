@@ -7,6 +7,7 @@
 
 mod backend;
 mod backing;
+mod btrfs;
 mod call;
 pub mod driver;
 pub mod error;
@@ -20,6 +21,7 @@ mod private;
 mod quota;
 mod registry;
 mod vfs;
+mod whole;
 
 pub use driver::{
     Access, Applied, Capabilities, CreateOptions, Driver, Finding, LayerInfo, LayerRecord, Mount,

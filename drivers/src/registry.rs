@@ -4,10 +4,10 @@ use std::path::Path;
 
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind, Result};
-use crate::{overlay2, vfs};
+use crate::{btrfs, overlay2, vfs};
 
 /// The drivers, in the order in which [`probe`] tries them: the one that copies everything is last.
-pub const NAMES: [&str; 2] = [overlay2::NAME, vfs::NAME];
+pub const NAMES: [&str; 3] = [overlay2::NAME, btrfs::NAME, vfs::NAME];
 
 /// Opens a driver on its home, which is made if it is not there.
 ///
@@ -22,6 +22,7 @@ pub const NAMES: [&str; 2] = [overlay2::NAME, vfs::NAME];
 pub fn open<S: AsRef<str>>(name: &str, home: &Path, options: &[S]) -> Result<Box<dyn Driver>> {
     match name {
         overlay2::NAME => Ok(Box::new(overlay2::open(home, options)?)),
+        btrfs::NAME => Ok(Box::new(btrfs::Btrfs::open(home, options)?)),
         vfs::NAME => Ok(Box::new(vfs::Vfs::open(home, options)?)),
         _ => Err(Error::Driver {
             driver: "drivers",
@@ -46,6 +47,7 @@ pub fn probe(root: &Path) -> Result<&'static str> {
     for name in order {
         let works = match name {
             overlay2::NAME => overlay2::probe(root),
+            btrfs::NAME => btrfs::Btrfs::probe(root),
             _ => vfs::Vfs::probe(root),
         };
         match works {

@@ -6,13 +6,13 @@ case "${1:-build}" in
 build) packages="gcc libc6-dev pkg-config libclang-dev libseccomp-dev make" ;;
 run) packages="mmdebstrap" ;;
 test)
-    packages="mmdebstrap buildah umoci attr acl libcap2-bin busybox-static e2fsprogs python3"
+    packages="mmdebstrap buildah umoci attr acl libcap2-bin busybox-static e2fsprogs btrfs-progs python3"
     # The engines that are clients, and what their own suites are compiled from.
     packages="$packages docker.io containerd runc golang-go golang-github-containerd-containerd-dev"
     packages="$packages golang-github-docker-docker-dev golang-github-vbatts-tar-split-dev"
     packages="$packages golang-github-gotestyourself-gotest.tools-dev"
     ;;
-bench) packages="fuse-overlayfs mmdebstrap buildah docker.io containerd runc umoci attr libcap2-bin" ;;
+bench) packages="fuse-overlayfs mmdebstrap buildah docker.io containerd runc umoci attr libcap2-bin btrfs-progs" ;;
 *)
     echo "usage: $0 build|run|test|bench" >&2
     exit 2

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::programs;
+use crate::root::TempRoot;
 
 /// How long a daemon may take to end before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +42,18 @@ impl Daemon {
     #[must_use]
     pub fn start_with<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
         Self::start_in(TempDir::new().expect("a temporary directory"), arguments)
+    }
+
+    /// A daemon whose root is in a directory of the test's own, which outlives it.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_on<A: AsRef<OsStr>>(
+        root: &TempRoot,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self::start_in(TempDir::new_in(root.path()).expect("a directory"), arguments)
     }
 
     /// A daemon on the directory of one that was [killed](Self::kill).

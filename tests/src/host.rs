@@ -9,6 +9,7 @@ use layerd_api::{Client, SnapshotRequest};
 use tempfile::TempDir;
 
 use crate::daemon::Finish as _;
+use crate::disk;
 
 /// Whether the test can run here: as root, with these programs.
 ///
@@ -95,12 +96,7 @@ impl Mounted {
     #[must_use]
     pub fn small_disk(mib: u64) -> Self {
         let dir = TempDir::new().expect("a mount point");
-        let image = tempfile::NamedTempFile::new().expect("a disk image");
-        image.as_file().set_len(mib << 20).expect("room for a sparse file");
-        Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image.path()).finish().ok();
-        let mut mount = Command::new("mount");
-        mount.args(["-o", "loop"]).arg(image.path()).arg(dir.path()).finish().ok();
-        // The loop device holds the file, which goes with it.
+        disk::mount_new("ext4", mib, dir.path());
         Self { dir, then: None }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod daemon;
+pub mod disk;
 pub mod docker;
 pub mod engines;
 pub mod grpc;

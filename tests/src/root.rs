@@ -4,6 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::disk;
+
+/// Room enough for every case; only what is used is taken.
+const BTRFS_MIB: u64 = 2048;
+
 /// A temporary directory in which a test may mount things.
 ///
 /// When it is dropped, under a panic too, whatever is mounted below is unmounted, and the directory
@@ -45,6 +50,34 @@ impl TempRoot {
         root
     }
 
+    /// The same on a new btrfs.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn on_btrfs(label: &str) -> Self {
+        let root = Self::new(label);
+        disk::mount_new("btrfs", BTRFS_MIB, &root.path);
+        root
+    }
+
+    /// Where a driver works, whatever file system that takes.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn for_driver(driver: &str, label: &str) -> Self {
+        if driver == "btrfs" { Self::on_btrfs(label) } else { Self::new(label) }
+    }
+
+    /// Unmounts its disk and mounts it again.
+    ///
+    /// # Panics
+    /// When it has none, or it is in use.
+    pub fn remount(&self) {
+        disk::remount(&self.path);
+    }
+
     /// The directory's absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -61,7 +94,7 @@ impl TempRoot {
 impl Drop for TempRoot {
     fn drop(&mut self) {
         unmount_below(&self.path);
-        // Its own mount, if it is in memory.
+        // Its own mount, if it is in memory or on a disk of its own.
         let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
         // A second failure while a panic unwinds would hide the first.
         let _ = fs::remove_dir_all(&self.path);

@@ -17,6 +17,24 @@ use crate::driver::{LayerInfo, LayerRecord, State, Usage};
 use crate::error::{ErrorKind, Result};
 use crate::id::LayerId;
 
+/// How a driver commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// Whether a layer can be given its parent now.
+    pub(crate) rebase: bool,
+    /// What makes the layers durable.
+    pub(crate) flush: Flush,
+}
+
+/// What is synced before the layers become committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// The whole file system, once.
+    FileSystem,
+    /// The metadata files alone: the driver has seen to the data when it put it in its final form.
+    Metadata,
+}
+
 /// One layer of a batch on its way to commit.
 #[derive(Debug)]
 pub(crate) struct Sealing<'a> {
@@ -36,7 +54,7 @@ impl Home {
     pub(crate) fn commit(
         &self,
         batch: &[(LayerId, LayerRecord)],
-        rebase: bool,
+        manner: Manner,
         mut finish: impl FnMut(&Sealing<'_>) -> Result<Usage>,
     ) -> Result<Vec<LayerInfo>> {
         let mut layers: Vec<Arc<Layer>> = Vec::with_capacity(batch.len());
@@ -54,7 +72,7 @@ impl Home {
             let call = self.call("commit", &layer.id);
             gates.push(layer.own(call)?);
             let mut meta = self.check_active(layer)?;
-            let lowers = match self.new_parent(&meta, record, rebase)? {
+            let lowers = match self.new_parent(&meta, record, manner.rebase)? {
                 Some(parent) => {
                     claims.push(self.index.adopt(call, parent, &layers[..at])?);
                     meta.parent = Some(parent.clone());
@@ -72,10 +90,11 @@ impl Home {
             sealing.meta.usage = Some(usage);
             sealing.meta.state = State::Committed;
             sealing.meta.implicit = Vec::new();
-            let dir = self.stage_meta(&sealing).map_err(|error| call.failed(error))?;
+            let dir =
+                self.stage_meta(&sealing, manner.flush).map_err(|error| call.failed(error))?;
             sealed.push((layer, sealing.meta, dir));
         }
-        self.publish(sealed)?;
+        self.publish(sealed, manner.flush)?;
         for claim in claims {
             claim.confirm();
         }
@@ -148,16 +167,22 @@ impl Home {
     }
 
     /// Writes the metadata under its temporary name, to be synced with the data.
-    fn stage_meta(&self, sealing: &Sealing<'_>) -> cow::Result<OwnedFd> {
+    fn stage_meta(&self, sealing: &Sealing<'_>, flush: Flush) -> cow::Result<OwnedFd> {
         let dir = fs::open_dir(&self.layers, &sealing.layer.id)?;
-        fs::write_file(&dir, NEXT_META, &sealing.meta.to_bytes()?, Durability::Later)?;
+        let durability = match flush {
+            Flush::FileSystem => Durability::Later,
+            Flush::Metadata => Durability::Now,
+        };
+        fs::write_file(&dir, NEXT_META, &sealing.meta.to_bytes()?, durability)?;
         Ok(dir)
     }
 
-    /// Syncs everything and makes the layers committed.
-    fn publish(&self, sealed: Vec<(&Layer, Meta, OwnedFd)>) -> Result<()> {
+    /// Syncs what is left to sync and makes the layers committed.
+    fn publish(&self, sealed: Vec<(&Layer, Meta, OwnedFd)>, flush: Flush) -> Result<()> {
         let call = HomeCall { driver: self.driver, op: "commit" };
-        rustix::fs::syncfs(&self.root).map_err(|errno| call.sys("syncfs", "", errno))?;
+        if flush == Flush::FileSystem {
+            rustix::fs::syncfs(&self.root).map_err(|errno| call.sys("syncfs", "", errno))?;
+        }
         for (layer, _, dir) in &sealed {
             fs::rename(dir, NEXT_META, dir, META)
                 .map_err(|error| self.call("commit", &layer.id).failed(error))?;

@@ -41,6 +41,13 @@ pub(crate) struct Meta {
     /// The catalogue's record.
     #[serde(default)]
     pub(crate) record: LayerRecord,
+    /// The greatest size of the writable layer in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u64>,
+    /// What the layer's tree was made from, as the driver's file system names it: a btrfs layer's
+    /// snapshot was taken of the subvolume with this UUID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<String>,
     /// Directories that the layer's tar took for granted and that were made with default metadata,
     /// because the layer was applied without its parent: adopted from the parent at commit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -58,6 +65,8 @@ impl Meta {
             created: Stamp::now(),
             usage: None,
             record: LayerRecord::default(),
+            size: None,
+            origin: None,
             implicit: Vec::new(),
         }
     }

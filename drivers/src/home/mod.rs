@@ -28,6 +28,7 @@ pub(crate) mod mounts;
 mod rewrite;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +59,10 @@ const MAX_FORMAT_LEN: u64 = 64 << 10;
 /// The mode of the home and of the directories in it: only root looks into layers.
 const MODE: u32 = 0o700;
 
+/// How a directory is deleted, with all below it, in a place where names do not matter; what is gone
+/// already is no error.
+pub(crate) type Delete = fn(&OwnedFd, &OsStr) -> cow::Result<()>;
+
 /// An open home.
 #[derive(Debug)]
 pub(crate) struct Home {
@@ -70,6 +75,8 @@ pub(crate) struct Home {
     format: Mutex<Format>,
     index: Index,
     serial: AtomicU64,
+    /// How a directory of `tmp` or `trash` is deleted.
+    delete: Delete,
     /// Names in `tmp` and `trash` that calls of this process are at work on.
     busy: Mutex<HashSet<String>>,
     closer: Closer,
@@ -109,6 +116,7 @@ impl Home {
             format: Mutex::new(format),
             index: Index::default(),
             serial: AtomicU64::new(0),
+            delete: |dir, name| fs::remove_tree(dir, name),
             busy: Mutex::default(),
             closer: Closer::start().map_err(|source| call.sys("start thread", "", source))?,
         };
@@ -117,6 +125,11 @@ impl Home {
         home.load(call)?;
         home.adopt_mounts()?;
         Ok(home)
+    }
+
+    /// The same home, with layers that are deleted in a manner of the driver's own.
+    pub(crate) fn deleting_by(self, delete: Delete) -> Self {
+        Self { delete, ..self }
     }
 
     /// Reads every layer's metadata file into the index.
@@ -328,7 +341,7 @@ impl Home {
 
     /// Deletes what [`Home::discard`] moved.
     fn empty(&self, trashed: &str) {
-        if let Err(error) = fs::remove_tree(&self.trash, trashed) {
+        if let Err(error) = (self.delete)(&self.trash, trashed.as_ref()) {
             tracing::warn!(driver = self.driver, trash = trashed, %error, "space is not freed yet");
         }
         lock(&self.busy).remove(trashed);
@@ -399,7 +412,7 @@ impl Scratch<'_> {
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         if !self.moved
-            && let Err(error) = fs::remove_tree(&self.home.tmp, &self.name)
+            && let Err(error) = (self.home.delete)(&self.home.tmp, self.name.as_ref())
         {
             let driver = self.home.driver;
             tracing::warn!(driver, tmp = self.name, %error, "a temporary directory stays");

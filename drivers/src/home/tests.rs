@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::driver::{LayerRecord, State, Usage};
 use crate::home::check::Required;
+use crate::home::commit::{Flush, Manner};
 
+const MANNER: Manner = Manner { rebase: true, flush: Flush::FileSystem };
 const DATA: Required = Required { name: "data", data: true };
 
 fn id(text: &str) -> LayerId {
@@ -30,7 +32,7 @@ fn commit(home: &Home, batch: &[(&str, Option<&str>)]) -> Result<()> {
         ..LayerRecord::default()
     };
     let batch: Vec<_> = batch.iter().map(|(name, parent)| (id(name), record(parent))).collect();
-    home.commit(&batch, true, |_| Ok(Usage { bytes: 1, inodes: 1, content: 1 })).map(drop)
+    home.commit(&batch, MANNER, |_| Ok(Usage { bytes: 1, inodes: 1, content: 1 })).map(drop)
 }
 
 fn kind(result: Result<()>) -> Option<ErrorKind> {
@@ -155,14 +157,15 @@ fn a_batch_is_stacked_while_it_is_committed() {
         })
         .collect();
     let mut seen = Vec::new();
-    home.commit(&batch, true, |sealing| {
+    home.commit(&batch, MANNER, |sealing| {
         seen.push(sealing.lowers.iter().map(|layer| layer.id.to_string()).collect::<Vec<_>>());
         Ok(Usage::default())
     })
     .unwrap();
     assert_eq!(seen, [vec![], vec!["1".to_owned()], vec!["2".to_owned(), "1".to_owned()]]);
     assert_eq!(stack_ids(&home, "3"), ["3", "2", "1"]);
-    let again = home.commit(&[batch[0].clone(), batch[0].clone()], true, |_| Ok(Usage::default()));
+    let again =
+        home.commit(&[batch[0].clone(), batch[0].clone()], MANNER, |_| Ok(Usage::default()));
     assert_eq!(again.unwrap_err().kind(), ErrorKind::InvalidArgument, "the same layer twice");
 }
 

@@ -26,13 +26,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cow::change::Changeset;
-use cow::root::Root;
 use cow::whiteout::XattrSpace;
 use cow::{at, xattr};
 use rustix::fs::Mode;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Difference};
 use crate::backing;
 use crate::call::Call;
 use crate::driver::{Access, Applied, Capabilities, Mount, State, Usage};
@@ -259,8 +257,9 @@ impl<U: Union> Backend for Overlay<U> {
         call: Call<'_>,
         layer: &Layer,
         base: Option<&LayerId>,
-    ) -> Result<(Changeset, Vec<Root>)> {
-        self.compare(call, layer, base)
+    ) -> Result<Difference<'_>> {
+        let (changes, roots) = self.compare(call, layer, base)?;
+        Ok(Difference::new(changes, roots))
     }
 
     fn measure(&self, id: &LayerId) -> cow::Result<Usage> {

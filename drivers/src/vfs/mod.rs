@@ -17,16 +17,13 @@ use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use cow::apply::ApplyOptions;
-use cow::change::Changeset;
 use cow::copy::Options;
 use cow::root::Root;
-use cow::whiteout::WhiteoutFormat;
 
-use crate::backend::{Backend, refuse_size};
+use crate::backend::{Backend, Difference, refuse_size};
 use crate::backing;
 use crate::call::{Call, HomeCall};
-use crate::driver::{Access, Applied, Capabilities, Mount, State, Usage};
+use crate::driver::{Access, Applied, Capabilities, Mount, Usage};
 use crate::error::{ErrorKind, Result};
 use crate::home::check::Required;
 use crate::home::commit::Sealing;
@@ -35,6 +32,7 @@ use crate::home::mounts::{Ending, MERGED};
 use crate::home::{self, Home, Layer, fs};
 use crate::id::LayerId;
 use crate::options::Given;
+use crate::whole::{self, has_tree, shown, writable};
 
 /// The driver's name.
 pub(crate) const NAME: &str = "vfs";
@@ -78,19 +76,6 @@ impl Vfs {
     }
 }
 
-/// The layer whose tree a layer shows: its own, but a view's is its parent's.
-fn shown(meta: &Meta) -> LayerId {
-    match (&meta.parent, meta.state) {
-        (Some(parent), State::View) => parent.clone(),
-        _ => meta.id.clone(),
-    }
-}
-
-/// Whether a layer is mounted writable.
-fn writable(layer: &Layer, access: Access) -> bool {
-    layer.state() == State::Active && access == Access::Default
-}
-
 impl Backend for Vfs {
     fn home(&self) -> &Home {
         &self.home
@@ -101,7 +86,7 @@ impl Backend for Vfs {
     }
 
     fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()> {
-        if shown(meta) != meta.id {
+        if !has_tree(meta) {
             return Ok(());
         }
         let build = || {
@@ -117,19 +102,9 @@ impl Backend for Vfs {
     }
 
     fn fill(&self, call: Call<'_>, layer: &Layer, tar: &mut dyn Read) -> Result<Applied> {
-        let options = ApplyOptions { writeback: true, ..ApplyOptions::new(WhiteoutFormat::Remove) };
-        let applied = self.tree(&layer.id).and_then(|tree| {
-            if layer.meta().parent.is_none() {
-                forget_time(&tree)?;
-            }
-            cow::apply::apply(&tree, tar, &options)
-        });
-        let applied = applied.map_err(|error| call.failed(error))?;
-        Ok(Applied {
-            tar_size: applied.tar_size,
-            content_size: applied.content_size,
-            entries: applied.entries,
-        })
+        let is_bottom = layer.meta().parent.is_none();
+        let applied = self.tree(&layer.id).and_then(|tree| whole::apply(&tree, tar, is_bottom));
+        applied.map_err(|error| call.failed(error))
     }
 
     fn seal(&self, sealing: &Sealing<'_>) -> Result<Usage> {
@@ -162,7 +137,7 @@ impl Backend for Vfs {
         call: Call<'_>,
         layer: &Layer,
         base: Option<&LayerId>,
-    ) -> Result<(Changeset, Vec<Root>)> {
+    ) -> Result<Difference<'_>> {
         let meta = layer.meta();
         let below = match base {
             Some(base) => {
@@ -174,7 +149,7 @@ impl Backend for Vfs {
         let compare = || {
             let lower = below.map(|id| self.tree(id)).transpose()?;
             let upper = self.tree(&shown(&meta))?;
-            Ok((cow::diff::trees(lower.as_ref(), &upper)?, vec![upper]))
+            Ok(Difference::new(cow::diff::trees(lower.as_ref(), &upper)?, vec![upper]))
         };
         compare().map_err(|error| call.failed(error))
     }
@@ -198,16 +173,7 @@ impl Backend for Vfs {
     }
 
     fn required(&self, layer: &Layer) -> Vec<Required> {
-        let own = shown(&layer.meta()) == layer.id;
+        let own = has_tree(&layer.meta());
         own.then_some(Required { name: TREE, data: true }).into_iter().collect()
     }
-}
-
-/// Dates a bottom layer's root to the epoch, as applying does with other directories that the tar may
-/// not have: nothing of the present time gets into a layer.
-fn forget_time(tree: &Root) -> cow::Result<()> {
-    let epoch = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
-    let times = rustix::fs::Timestamps { last_access: epoch, last_modification: epoch };
-    rustix::fs::futimens(tree.open_dir("")?, &times)
-        .map_err(|errno| tree.error("set times", "", errno))
 }

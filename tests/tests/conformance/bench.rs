@@ -10,6 +10,15 @@ use tests::ops::{self, Op};
 use tests::root::TempRoot;
 use tests::tree::{self, Portrait};
 
+/// Where a home is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Disk,
+    /// One manner of each driver's on the disk is enough.
+    Memory,
+    Btrfs,
+}
+
 /// A driver with some options.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backend {
@@ -23,8 +32,8 @@ pub(crate) struct Backend {
     pub(crate) keeps_lower_links: bool,
     /// How many layers can be stacked.
     pub(crate) depth: usize,
-    /// Whether its home is in memory: one manner of each driver's on the disk is enough.
-    pub(crate) in_memory: bool,
+    /// Where its home is.
+    pub(crate) place: Place,
 }
 
 const OVERLAY2: Backend = Backend {
@@ -34,10 +43,10 @@ const OVERLAY2: Backend = Backend {
     renames_lower_dirs: true,
     keeps_lower_links: false,
     depth: 500,
-    in_memory: false,
+    place: Place::Disk,
 };
 
-const IN_MEMORY: Backend = Backend { in_memory: true, ..OVERLAY2 };
+const IN_MEMORY: Backend = Backend { place: Place::Memory, ..OVERLAY2 };
 
 /// The oracle.
 pub(crate) const VFS: Backend = Backend {
@@ -47,11 +56,13 @@ pub(crate) const VFS: Backend = Backend {
     renames_lower_dirs: true,
     keeps_lower_links: true,
     depth: usize::MAX,
-    in_memory: false,
+    place: Place::Disk,
 };
 
+const BTRFS: Backend = Backend { label: "btrfs", driver: "btrfs", place: Place::Btrfs, ..VFS };
+
 /// Every driver, in each of its manners of work.
-pub(crate) const BACKENDS: [Backend; 6] = [
+pub(crate) const BACKENDS: [Backend; 7] = [
     VFS,
     OVERLAY2,
     Backend {
@@ -63,11 +74,12 @@ pub(crate) const BACKENDS: [Backend; 6] = [
     Backend { label: "overlay2, metacopy", options: &["metacopy=on"], ..IN_MEMORY },
     Backend { label: "overlay2, index", options: &["overlay2.index=on"], ..IN_MEMORY },
     Backend { label: "overlay2, volatile", options: &["mountopt=volatile"], ..IN_MEMORY },
+    BTRFS,
 ];
 
 /// Runs a case over every driver.
 pub(crate) fn each(case: &str, run: impl Fn(&mut Bench)) {
-    if provides(&[]) {
+    if provides(&["mkfs.btrfs"]) {
         for backend in BACKENDS {
             run(&mut Bench::new(backend, case));
         }
@@ -103,9 +115,10 @@ impl Bench {
 
     /// With a home of this name.
     pub(crate) fn named(backend: Backend, case: &str, home: &'static str) -> Self {
-        let root = match backend.in_memory {
-            true => TempRoot::in_memory("conformance"),
-            false => TempRoot::new("conformance"),
+        let root = match backend.place {
+            Place::Disk => TempRoot::new("conformance"),
+            Place::Memory => TempRoot::in_memory("conformance"),
+            Place::Btrfs => TempRoot::on_btrfs("conformance"),
         };
         let label = format!("{}: {case}", backend.label);
         let mut bench = Self { backend, label, driver: None, home, root };

@@ -5,7 +5,7 @@ use std::fs;
 use drivers::{CreateOptions, ErrorKind};
 use tests::ops::{self, Op};
 
-use crate::bench::{BACKENDS, Backend, Bench, id, kind};
+use crate::bench::{BACKENDS, Backend, Bench, Place, id, kind};
 use tests::host::provides;
 
 /// Stacks `count` layers; each has a file of its own and replaces a directory of all.
@@ -31,7 +31,11 @@ fn stack(bench: &Bench, count: usize) {
 fn each_in_memory(case: &str, run: impl Fn(&mut Bench)) {
     if provides(&[]) {
         for backend in BACKENDS {
-            run(&mut Bench::new(Backend { in_memory: true, ..backend }, case));
+            let place = match backend.place {
+                Place::Disk => Place::Memory,
+                place => place,
+            };
+            run(&mut Bench::new(Backend { place, ..backend }, case));
         }
     }
 }

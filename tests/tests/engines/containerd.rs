@@ -12,12 +12,12 @@ const IMAGE: &str = "docker.io/library/base:latest";
 
 #[test]
 fn containerd_works_on_every_driver() {
-    if !host::provides(&["containerd", "ctr", "runc", "busybox"]) {
+    if !host::provides(&["containerd", "ctr", "runc", "busybox", "mkfs.btrfs"]) {
         return;
     }
     for driver in drivers::NAMES {
-        let root = TempRoot::new("containerd");
-        let daemon = Daemon::start_with(["--driver", driver]);
+        let root = TempRoot::for_driver(driver, "containerd");
+        let daemon = Daemon::start_on(&root, ["--driver", driver]);
         let containerd = Containerd::start(root.path(), &daemon.socket());
         let archive = super::busybox_image(&root, "base:latest");
         containerd.ctr(["image", "import", "--snapshotter", "layerd", &archive]).ok();

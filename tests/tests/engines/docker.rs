@@ -28,13 +28,13 @@ fn run(docker: &Docker, image: &str, script: &str) -> tests::daemon::Finished {
 
 #[test]
 fn docker_works_on_every_driver() {
-    if !host::provides(&["dockerd", "docker", "busybox"]) {
+    if !host::provides(&["dockerd", "docker", "busybox", "mkfs.btrfs"]) {
         return;
     }
     let _plugin = engines::plugin();
     for driver in drivers::NAMES {
-        let root = TempRoot::new("docker");
-        let daemon = Daemon::start_with(layerd(driver));
+        let root = TempRoot::for_driver(driver, "docker");
+        let daemon = Daemon::start_on(&root, layerd(driver));
         let docker = Docker::start(root.path());
         images_are_built(&root, &docker);
         let container = containers_change(&root, &docker);

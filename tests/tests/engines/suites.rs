@@ -17,7 +17,7 @@ fn passes(suite: &mut Command, what: &str, least: usize) {
 }
 
 fn here() -> bool {
-    host::provides(&["go"])
+    host::provides(&["go", "mkfs.btrfs"])
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn containerds_snapshotter_suite_passes() {
     }
     let suite = engines::suites().join("snapshotter.test");
     for driver in drivers::NAMES {
-        let root = TempRoot::new("snapshotter-suite");
+        let root = TempRoot::for_driver(driver, "snapshotter-suite");
         let mut command = Command::new(&suite);
         command.env("LAYERD", programs::path("layerd")).env("LAYERD_DRIVER", driver);
         // Each case makes its root in the directory for temporary files.
@@ -45,8 +45,8 @@ fn dockers_graphtest_passes() {
     }
     let suite = engines::suites().join("graphtest.test");
     for driver in drivers::NAMES {
-        let daemon = Daemon::start_with(["--driver", driver]);
-        let root = TempRoot::new("graphtest");
+        let root = TempRoot::for_driver(driver, "graphtest");
+        let daemon = Daemon::start_on(&root, ["--driver", driver]);
         let mut command = Command::new(&suite);
         command.env("LAYERD_SOCKET", daemon.socket());
         command.env("TMPDIR", root.path()).current_dir(root.path());

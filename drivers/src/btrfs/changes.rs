@@ -1,0 +1,105 @@
+//! How a layer differs from one below it, and what space it takes by itself.
+
+use cow::diff::Touched;
+use cow::root::Root;
+
+use super::{Btrfs, RO, since, subvolume};
+use crate::backend::Difference;
+use crate::driver::{State, Usage};
+use crate::error::ErrorKind;
+use crate::home::meta::Meta;
+use crate::home::{Layer, Scratch, fs};
+use subvolume::Writable;
+
+impl Btrfs {
+    /// A layer's tree as it is at one instant, kept as long as what comes with it.
+    ///
+    /// An active layer may be written to meanwhile, and parts of its inodes are in memory only; so a
+    /// snapshot of it is taken, which is both steady and written out. A layer with subvolumes inside
+    /// is shown itself: a snapshot would not have them.
+    pub(super) fn steady(&self, layer: &Layer) -> cow::Result<(Root, Option<Scratch<'_>>)> {
+        let tree = self.tree(layer)?;
+        if layer.state() != State::Active || subvolume::has_nested(&tree)? {
+            return Ok((tree, None));
+        }
+        let scratch = self.home.scratch(layer.id.as_str())?;
+        subvolume::snapshot(&tree, scratch.dir(), RO, Writable::No)?;
+        let steady = fs::open_dir(scratch.dir(), RO)?;
+        Ok((Root::from_fd(steady, tree.label()), Some(scratch)))
+    }
+
+    /// Compares what a layer shows with what one below it shows, or with nothing.
+    pub(super) fn compare(
+        &self,
+        top: &Layer,
+        below: Option<&Layer>,
+    ) -> cow::Result<Difference<'_>> {
+        let (upper, held) = self.steady(top)?;
+        let lower = below.map(|layer| self.tree(layer)).transpose()?;
+        let written = match (&lower, below) {
+            (Some(lower), Some(below)) => self.written(top, &upper, below, lower)?,
+            _ => None,
+        };
+        let changes = match (&lower, &written) {
+            (Some(lower), Some(written)) => cow::diff::touched(lower, &upper, written)?,
+            (lower, _) => cow::diff::trees(lower.as_ref(), &upper)?,
+        };
+        Ok(Difference { changes, roots: vec![upper], held })
+    }
+
+    /// What was written in a layer since one below it; none if that cannot be told, and both must
+    /// be walked.
+    fn written(
+        &self,
+        top: &Layer,
+        upper: &Root,
+        below: &Layer,
+        lower: &Root,
+    ) -> cow::Result<Option<Touched>> {
+        if !self.may_search || !self.descends(top, below)? || subvolume::has_nested(upper)? {
+            return Ok(None);
+        }
+        since::written(upper, subvolume::info(lower)?.made_in).map(Some)
+    }
+
+    /// Whether a layer came from one below it by snapshots in this file system. In a copy of a store
+    /// the numbers of transactions mean nothing, and the identities of its subvolumes tell.
+    fn descends(&self, top: &Layer, below: &Layer) -> cow::Result<bool> {
+        let mut meta = top.meta();
+        loop {
+            let Some(parent) = meta.parent.clone() else { return Ok(false) };
+            let tree = self.home.open_in_layer(&parent, RO)?;
+            if meta.origin != Some(subvolume::info(tree)?.uuid) {
+                return Ok(false);
+            }
+            if parent == below.id {
+                return Ok(true);
+            }
+            let Ok(layer) = self.home.layer(self.home.call("diff", &parent)) else {
+                return Ok(false);
+            };
+            meta = layer.meta();
+        }
+    }
+
+    /// The space that a layer takes by itself, in a tree of it that nobody writes to.
+    pub(super) fn measure_tree(&self, meta: &Meta, tree: Root) -> cow::Result<Usage> {
+        let whole = |tree: &Root| {
+            let usage = cow::usage::usage(tree)?;
+            Ok(Usage { bytes: usage.bytes, inodes: usage.inodes, content: usage.content })
+        };
+        if !self.may_search || (meta.state == State::Active && subvolume::has_nested(&tree)?) {
+            return whole(&tree);
+        }
+        let Some(parent) = &meta.parent else { return since::usage(&tree, 0) };
+        let parent = match self.home.open_in_layer(parent, RO) {
+            Ok(parent) => subvolume::info(parent)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return whole(&tree),
+            Err(error) => return Err(error),
+        };
+        match meta.origin.as_ref() == Some(&parent.uuid) {
+            true => since::usage(&tree, parent.made_in),
+            false => whole(&tree),
+        }
+    }
+}

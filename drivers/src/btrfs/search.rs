@@ -1,0 +1,187 @@
+//! Reading the file system's own trees (`BTRFS_IOC_TREE_SEARCH_V2`).
+//!
+//! The layouts of items are those of `linux/btrfs_tree.h`; numbers are little-endian.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+use btrfs_uapi::tree_search::{Key, SearchFilter, SearchHeader, tree_search_v2};
+use cow::error::{Error, Result};
+
+use super::subvolume::{Nested, ROOT_INO};
+
+/// Item types.
+pub(super) const INODE_ITEM: u32 = 1;
+pub(super) const INODE_REF: u32 = 12;
+const INODE_EXTREF: u32 = 13;
+const ROOT_REF: u32 = 156;
+/// The tree of all roots.
+const ROOT_TREE: u64 = 1;
+
+/// How much a search may return at once: several leaves of the greatest size (64 KiB).
+pub(super) const LARGE: usize = 256 * 1024;
+/// The same for an item that is known to be small.
+pub(super) const SMALL: usize = 2 * 1024;
+
+/// One name of an inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) parent: u64,
+    pub(super) name: OsString,
+}
+
+/// How many names an inode has; a directory has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Links {
+    One,
+    Many,
+}
+
+/// Whether this process may search trees: it needs `CAP_SYS_ADMIN` in the initial user namespace.
+pub(super) fn is_allowed(dir: impl AsFd) -> bool {
+    let first = Key { objectid: ROOT_INO, item_type: INODE_ITEM, offset: 0 };
+    items(dir.as_fd(), 0, SMALL, (first, first), 0, |_, _| ()).is_ok()
+}
+
+/// All names of an inode.
+pub(super) fn names_of(dir: BorrowedFd<'_>, ino: u64, links: Links) -> Result<Vec<Name>> {
+    let first = Key { objectid: ino, item_type: INODE_REF, offset: 0 };
+    let last = Key { objectid: ino, item_type: INODE_EXTREF, offset: u64::MAX };
+    let mut names = Vec::new();
+    let buffer = if links == Links::One { SMALL } else { LARGE };
+    items(dir, 0, buffer, (first, last), 0, |header, data| match header.item_type {
+        INODE_REF => names.extend(refs(header.offset, data)),
+        INODE_EXTREF => names.extend(extrefs(data)),
+        _ => {}
+    })?;
+    Ok(names)
+}
+
+/// The subvolumes right inside the one with this number, which `dir` is the root of.
+pub(super) fn nested(dir: BorrowedFd<'_>, subvolume: u64) -> Result<Vec<Nested>> {
+    let first = Key { objectid: subvolume, item_type: ROOT_REF, offset: 0 };
+    let last = Key { offset: u64::MAX, ..first };
+    let mut found = Vec::new();
+    items(dir, ROOT_TREE, LARGE, (first, last), 0, |header, data| {
+        if header.item_type == ROOT_REF {
+            found.extend(root_ref(data));
+        }
+    })?;
+    let place = |name: Name| Ok(Nested { holder: path_of(dir, name.parent)?, name: name.name });
+    found.into_iter().map(place).collect()
+}
+
+/// The path of a directory from the root of its subvolume.
+fn path_of(dir: BorrowedFd<'_>, mut ino: u64) -> Result<PathBuf> {
+    let mut parts = Vec::new();
+    while ino != ROOT_INO {
+        let Some(name) = names_of(dir, ino, Links::One)?.pop() else {
+            return Err(Error::corrupt("find subvolumes", "", format!("inode {ino} has no name")));
+        };
+        ino = name.parent;
+        parts.push(name.name);
+    }
+    Ok(parts.into_iter().rev().collect())
+}
+
+/// Calls `f` for each item of a tree between two keys that is in a block of the transaction `since`
+/// or a later one. Tree 0 is the subvolume that `dir` is in.
+///
+/// An item that is larger than the buffer is an error.
+pub(super) fn items(
+    dir: BorrowedFd<'_>,
+    tree_id: u64,
+    buffer: usize,
+    (start, end): (Key, Key),
+    since: u64,
+    mut f: impl FnMut(&SearchHeader, &[u8]),
+) -> Result<()> {
+    let filter = SearchFilter { tree_id, start, end, min_transid: since, max_transid: u64::MAX };
+    tree_search_v2(dir, filter, Some(buffer), |header, data| {
+        f(header, data);
+        Ok(())
+    })
+    .map_err(|errno| Error::sys("search tree", "", errno))
+}
+
+pub(super) fn u16_at(data: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(data.get(at..at + 2)?.try_into().ok()?))
+}
+
+pub(super) fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(data.get(at..at + 4)?.try_into().ok()?))
+}
+
+pub(super) fn u64_at(data: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(data.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// A name of a length that stands in 16 bits at an offset, right before it.
+fn name_at(data: &[u8], at: usize) -> Option<OsString> {
+    let length = usize::from(u16_at(data, at)?);
+    Some(OsString::from_vec(data.get(at + 2..at + 2 + length)?.to_owned()))
+}
+
+/// The names of an `INODE_REF` item, which are all in one directory: index, length, name, ...
+pub(super) fn refs(parent: u64, mut data: &[u8]) -> Vec<Name> {
+    let mut names = Vec::new();
+    while let Some(name) = name_at(data, 8) {
+        data = &data[10 + name.len()..];
+        names.push(Name { parent, name });
+    }
+    names
+}
+
+/// The names of an `INODE_EXTREF` item: parent, index, length, name, ...
+fn extrefs(mut data: &[u8]) -> Vec<Name> {
+    let mut names = Vec::new();
+    while let (Some(parent), Some(name)) = (u64_at(data, 0), name_at(data, 16)) {
+        data = &data[18 + name.len()..];
+        names.push(Name { parent, name });
+    }
+    names
+}
+
+/// The place that a `ROOT_REF` item names: directory, sequence, length, name.
+fn root_ref(data: &[u8]) -> Option<Name> {
+    Some(Name { parent: u64_at(data, 0)?, name: name_at(data, 16)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(parent: u64, name: &str) -> Name {
+        Name { parent, name: name.into() }
+    }
+
+    fn item(numbers: &[u64], text: &str) -> Vec<u8> {
+        let mut data: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        data.extend_from_slice(&u16::try_from(text.len()).unwrap().to_le_bytes());
+        data.extend_from_slice(text.as_bytes());
+        data
+    }
+
+    #[test]
+    fn names_are_read_from_all_kinds_of_items() {
+        let data = [item(&[3], "one"), item(&[4], "second")].concat();
+        assert_eq!(refs(300, &data), [name(300, "one"), name(300, "second")]);
+        let data = [item(&[301, 3], "a"), item(&[302, 3], "bc")].concat();
+        assert_eq!(extrefs(&data), [name(301, "a"), name(302, "bc")]);
+        assert_eq!(root_ref(&item(&[257, 9], "inner")), Some(name(257, "inner")));
+    }
+
+    #[test]
+    fn cut_off_items_are_no_panic() {
+        let whole = [item(&[301, 3], "a"), item(&[302, 3], "bc")].concat();
+        for length in 0..whole.len() {
+            let data = &whole[..length];
+            // What comes out is made of bytes that are there.
+            let names = refs(1, data).into_iter().chain(extrefs(data)).chain(root_ref(data));
+            let bytes: usize = names.map(|name| name.name.len()).sum();
+            assert!(bytes <= 3 * length, "{length}: {bytes}");
+        }
+    }
+}

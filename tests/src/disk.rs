@@ -1,0 +1,51 @@
+//! Disks of a test's own: files behind loop devices.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::daemon::Finish as _;
+
+/// Where disks are kept, if it is there: in memory, as what they are for is not their speed.
+const MEMORY: &str = "/dev/shm";
+
+/// Makes a file system of this kind (`ext4`, `btrfs`) on a new disk of so many MiB, and mounts it.
+///
+/// The disk goes when it is unmounted, whoever does that.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn mount_new(fs: &str, mib: u64, at: &Path) {
+    let image = tempfile::NamedTempFile::new_in(MEMORY).or_else(|_| tempfile::NamedTempFile::new());
+    let image = image.expect("a disk image");
+    image.as_file().set_len(mib << 20).expect("room for a sparse file");
+    make(fs, image.path());
+    let mut mount = Command::new("mount");
+    mount.args(["-t", fs, "-o", "loop"]).arg(image.path()).arg(at).finish().ok();
+    // The loop device holds the file, whose name can go.
+}
+
+/// Unmounts what is mounted at a directory, and mounts it there again.
+///
+/// # Panics
+/// When it is in use.
+pub fn remount(at: &Path) {
+    let device = Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(at).finish().ok();
+    // Held open, so that the loop device does not end with the mount.
+    let held = std::fs::File::open(device.trim()).expect("the device");
+    let flags = rustix::mount::UnmountFlags::empty();
+    rustix::mount::unmount(at, flags).expect("not in use");
+    Command::new("mount").arg(device.trim()).arg(at).finish().ok();
+    drop(held);
+}
+
+/// Makes a file system of this kind in a file or on a device.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn make(fs: &str, on: &Path) {
+    let flags: &[&str] = match fs {
+        "btrfs" => &["-q", "-f", "-m", "single"],
+        _ => &["-q", "-F"],
+    };
+    Command::new(format!("mkfs.{fs}")).args(flags).arg(on).finish().ok();
+}
