@@ -11,6 +11,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use cow_sys::xattr;
 use rustix::io::Errno;
 
+use super::origin::Origin;
+
 /// Which attribute names this mount writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefix {
@@ -61,8 +63,8 @@ pub struct FileMarks {
     pub metacopy: bool,
     /// Where lower layers have its data, as for directories.
     pub redirect: Option<OsString>,
-    /// The inode number of the lower file that it is a copy of, if known.
-    pub origin: Option<u64>,
+    /// The lower file that it is a copy of, if known.
+    pub origin: Option<Origin>,
 }
 
 /// The marks of a directory.
@@ -97,7 +99,7 @@ pub fn of_file(prefix: Prefix, parent: &OwnedFd, name: &OsStr) -> Result<FileMar
             Some(b"redirect") => {
                 marks.redirect = Some(OsString::from_vec(get(parent, name, attr)?));
             }
-            Some(b"origin") => marks.origin = super::origin::inode(&get(parent, name, attr)?),
+            Some(b"origin") => marks.origin = super::origin::parse(&get(parent, name, attr)?),
             _ => {}
         }
     }

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::marks::{self, DirMarks};
+use super::origin::Origin;
 use super::whiteout::{self, OPAQUE_FILE, WHITEOUT_FILE};
 use super::{Name, RealDir, RealId, Union};
 use crate::options::Redirects;
@@ -98,7 +99,7 @@ struct Search<'u> {
     top: Option<Statx>,
     lowest: Option<RealId>,
     /// A file whose data has still to be found.
-    metacopy: Option<(Arc<RealDir>, Name, Option<u64>)>,
+    metacopy: Option<(Arc<RealDir>, Name, Option<Origin>)>,
     /// Directories in which the name was absent since the last find.
     passed: Vec<Arc<RealDir>>,
 }
@@ -383,7 +384,7 @@ impl Search<'_> {
         dir: Arc<RealDir>,
         name: Name,
         data: Option<Box<(Arc<RealDir>, Name)>>,
-        origin: Option<u64>,
+        origin: Option<Origin>,
     ) -> Result<Box<Found>, Errno> {
         let (Some(stat), Some(id)) = (self.top.take(), self.lowest) else {
             return Err(Errno::IO);

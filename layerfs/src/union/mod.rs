@@ -89,8 +89,6 @@ pub struct Union {
     copier: cow::copy::Copier,
     file_systems: Mutex<Vec<u64>>,
     xino: bool,
-    /// The one file system of all lower layers, if it is one.
-    lower_fs: Option<u16>,
 }
 
 impl Union {
@@ -148,8 +146,13 @@ impl Union {
     }
 
     /// The number shown for an upper file that says which lower one it is a copy of.
-    fn shown_origin(&self, origin: Option<u64>) -> Option<u64> {
-        Some(self.shown(RealId { fs: self.lower_fs?, ino: origin? }))
+    fn shown_origin(&self, origin: Option<origin::Origin>) -> Option<u64> {
+        let origin = origin?;
+        let lower = &self.layers[usize::from(self.work.is_some())..];
+        let mut known = lower.iter().filter(|layer| layer.uuid == origin.uuid);
+        let fs = known.next()?.fs;
+        // File systems without an identity, or copies of one, cannot be told apart.
+        known.all(|layer| layer.fs == fs).then(|| self.shown(RealId { fs, ino: origin.ino }))
     }
 
     /// Opens the layers that the options name.

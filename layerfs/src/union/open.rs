@@ -83,9 +83,6 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         }
         _ => (None, readable_prefix(options)),
     };
-    let lower = &layers[usize::from(options.upper.is_some())..];
-    let lower_fs = lower.first().map(|layer| layer.fs);
-    let lower_fs = lower_fs.filter(|fs| lower.iter().all(|layer| layer.fs == *fs));
     Ok(Union {
         work,
         prefix,
@@ -96,7 +93,6 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         index: options.index,
         copier: cow::copy::Copier::new(),
         xino: options.xino,
-        lower_fs,
         file_systems: Mutex::new(file_systems),
         layers,
     })

@@ -32,8 +32,22 @@ fn lay_out(handle: &FileHandle, uuid: &[u8; 16]) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// The inode number that a value names, where its format is known.
-pub fn inode(value: &[u8]) -> Option<u64> {
+/// The inode that a file was copied from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The identity of its file system; zeros when it has none.
+    pub uuid: [u8; 16],
+    /// The inode number there.
+    pub ino: u64,
+}
+
+/// The origin that a value names, where its format is known.
+pub fn parse(value: &[u8]) -> Option<Origin> {
+    let uuid = value.get(HEAD - 16..HEAD)?.try_into().ok()?;
+    Some(Origin { uuid, ino: inode(value)? })
+}
+
+fn inode(value: &[u8]) -> Option<u64> {
     let [VERSION, MAGIC, length, FLAGS, kind, ..] = *value else { return None };
     if usize::from(length) != value.len() || value.len() <= HEAD {
         return None;
