@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
@@ -51,6 +52,14 @@ impl New<'_> {
     fn is_dir(&self) -> bool {
         matches!(self.make, Make::Dir)
     }
+}
+
+/// The attribute that new files take over from their directory.
+pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
+
+fn has_default_acl(upper: &RealDir, dir: &OwnedFd) -> bool {
+    let acl = OsStr::new(DEFAULT_ACL);
+    upper.has_default_acl(|| cow_sys::xattr::get(dir, OsStr::new(""), acl).is_ok())
 }
 
 impl Fs {
@@ -120,25 +129,30 @@ impl Fs {
         let name = args.name()?;
         let new = self.new_file(header, Make::File, name, mode, umask);
         let (entry, node, file) = self.make(header, &new)?;
-        let (flags, backing) = self.open_new(&node, file)?;
+        let (flags, backing) = self.open_new(&node, file, entry.attr.mode)?;
         out.entry(&entry);
         out.open(0, flags, backing);
         Ok(())
     }
 
     /// Opens a file that was just made, through the fd that made it.
-    fn open_new(&self, node: &Arc<Node>, file: Option<OwnedFd>) -> Result<(u32, u32), Errno> {
+    fn open_new(
+        &self,
+        node: &Arc<Node>,
+        file: Option<OwnedFd>,
+        mode: u32,
+    ) -> Result<(u32, u32), Errno> {
         if let Some(fd) = file {
             let mut state = node.state();
             let fd = Arc::new(fd);
             if state.extra().file.replace(File { fd, writable: true }).is_none() {
-                self.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.files.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let opened = self.opened(node, true);
+        let opened = self.opened(node, true, Some(mode));
         let mut state = node.state();
         let extra = state.extra();
-        let full = self.files.load(std::sync::atomic::Ordering::Relaxed) > self.file_limit;
+        let full = self.files.load(Ordering::Relaxed) > self.file_limit;
         // The kernel needs no fd of ours for a file that was handed to it.
         if (extra.backing.is_some() || full)
             && extra.orphan.is_none()
@@ -162,7 +176,7 @@ impl Fs {
         let dir = self.union.fds.get(&upper)?;
         let new = self.new_file(header, Make::File, OsStr::new(""), mode, umask);
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(self.masked(&new, &dir) & 0o7777);
+        let mode = Mode::from_raw_mode(self.masked(&new, &upper, &dir) & 0o7777);
         let file = rustix::fs::openat(&*dir, ".", flags, mode)?;
         self.own(&new, &dir, &file, OsStr::new(""))?;
         let stat = crate::union::stat(&file, OsStr::new(""))?;
@@ -177,9 +191,9 @@ impl Fs {
         };
         state.extra().orphan = Some(Arc::clone(&fd));
         state.extra().file = Some(File { fd, writable: true });
-        self.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.files.fetch_add(1, Ordering::Relaxed);
         let node = self.table.insert_unnamed(self.union.shown(real), FileType::RegularFile, state);
-        let (flags, backing) = self.opened(&node, true)?;
+        let (flags, backing) = self.opened(&node, true, None)?;
         out.entry(&self.entry_of(&node)?);
         out.open(0, flags, backing);
         Ok(())
@@ -199,11 +213,8 @@ impl Fs {
 
     /// The mode without what the umask forbids, unless the directory has a default ACL, which the
     /// upper's file system then applies in the umask's place.
-    fn masked(&self, new: &New<'_>, dir: &OwnedFd) -> u32 {
-        let default = OsStr::new("system.posix_acl_default");
-        if new.mode & new.umask == 0
-            || self.options.acl && cow_sys::xattr::get(dir, OsStr::new(""), default).is_ok()
-        {
+    fn masked(&self, new: &New<'_>, upper: &RealDir, dir: &OwnedFd) -> u32 {
+        if new.mode & new.umask == 0 || self.options.acl && has_default_acl(upper, dir) {
             return new.mode;
         }
         new.mode & !new.umask
@@ -221,7 +232,7 @@ impl Fs {
         }
         let upper = self.upper_dir(&parent)?;
         let dir = self.union.fds.get(&upper)?;
-        let mode = self.masked(new, &dir);
+        let mode = self.masked(new, &upper, &dir);
         let file = match new.at(&dir, new.name, mode) {
             Ok(file) => {
                 self.finish_new(new, &parent, &dir)?;
@@ -233,7 +244,7 @@ impl Fs {
         let stat = crate::union::stat(&dir, new.name)?;
         let id = self.union.id(&upper, &stat);
         let place = match new.is_dir() {
-            true => Place::Dir([RealDir::child(&upper, new.name)].into()),
+            true => Place::Dir([RealDir::fresh(&upper, new.name)].into()),
             false => Place::File { dir: upper, name: Name::from(new.name), data: None },
         };
         let found = Found { id, ino: self.union.shown(id), stat, place };
@@ -267,8 +278,7 @@ impl Fs {
         dir: &OwnedFd,
         name: &OsStr,
     ) -> Result<(), Errno> {
-        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        if (new.uid, new.gid) == (uid.as_raw(), gid.as_raw()) {
+        if (new.uid, new.gid) == self.owner {
             return Ok(());
         }
         let above = crate::union::stat(parent, OsStr::new(""))?;
@@ -326,7 +336,7 @@ impl Fs {
             rustix::fs::fchown(&nest, None, Some(Gid::from_raw(above.stx_gid)))?;
             rustix::fs::fchmod(&nest, Mode::RWXU | Mode::SGID)?;
         }
-        let default = OsStr::new("system.posix_acl_default");
+        let default = OsStr::new(DEFAULT_ACL);
         let here = OsStr::new("");
         if self.options.acl
             && let Ok(acl) = cow_sys::xattr::get(dir, here, default)

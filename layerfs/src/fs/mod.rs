@@ -7,6 +7,7 @@ mod attr;
 mod create;
 mod dir;
 mod effort;
+mod idle;
 mod io;
 mod link;
 mod lookup;
@@ -59,10 +60,13 @@ pub struct Fs {
     listings: Mutex<Vec<(u64, Arc<Listing>)>>,
     device: OnceLock<Arc<OwnedFd>>,
     backings: OnceLock<Arc<Registry>>,
+    idle: idle::Idle,
     passthrough: AtomicBool,
     /// Real files that are open here, and how many there may be.
     files: AtomicUsize,
     file_limit: usize,
+    /// Whom new files belong to without being told.
+    owner: (u32, u32),
 }
 
 /// Counts errors that no caller can have caused; everything else is an answer.
@@ -99,9 +103,11 @@ impl Fs {
             listings: Mutex::default(),
             device: OnceLock::new(),
             backings: OnceLock::new(),
+            idle: idle::Idle::default(),
             passthrough: AtomicBool::new(false),
             files: AtomicUsize::new(0),
             file_limit: limit / 4,
+            owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
         })
     }
 

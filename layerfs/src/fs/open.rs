@@ -55,22 +55,23 @@ impl Fs {
                 self.kill_set_ids(&node)?;
             }
         }
-        let (flags, backing) = self.opened(&node, write)?;
+        let (flags, backing) = self.opened(&node, write, None)?;
         out.open(0, flags, backing);
         Ok(())
     }
 
-    /// Counts one more open file of a node, and decides how its data travels.
-    pub(super) fn opened(&self, node: &Arc<Node>, write: bool) -> Result<(u32, u32), Errno> {
+    /// Counts one more open file of a node, and decides how its data travels; `mode` is the file's, if
+    /// it is known.
+    pub(super) fn opened(
+        &self,
+        node: &Arc<Node>,
+        write: bool,
+        mode: Option<u32>,
+    ) -> Result<(u32, u32), Errno> {
         let mut state = node.state();
         let cached = KEEP_CACHE | NOFLUSH;
-        if state.extra().opens == 0 && self.passes(node, &state, write) {
-            match self.backing(&state) {
-                Ok(backing) => state.extra().backing = Some(Arc::new(backing)),
-                // A file on a stack of file systems, or a kernel that has changed its mind.
-                Err(Errno::NOENT) => return Err(Errno::STALE),
-                Err(error) => tracing::debug!(%error, node = node.id, "not handed to the kernel"),
-            }
+        if state.extra().opens == 0 {
+            self.choose_backing(node, &mut state, write, mode)?;
         }
         let extra = state.extra();
         extra.opens += 1;
@@ -83,8 +84,33 @@ impl Fs {
         })
     }
 
+    /// Decides at the first open whether the kernel gets the file, which may be registered still.
+    fn choose_backing(
+        &self,
+        node: &Node,
+        state: &mut State,
+        write: bool,
+        mode: Option<u32>,
+    ) -> Result<(), Errno> {
+        if !self.passes(node, state, write, mode) {
+            state.extra().backing = None;
+            return Ok(());
+        }
+        if state.extra().backing.is_some() {
+            state.extra().again = true;
+            return Ok(());
+        }
+        match self.backing(state) {
+            Ok(backing) => state.extra().backing = Some(Arc::new(backing)),
+            // A file on a stack of file systems, or a kernel that has changed its mind.
+            Err(Errno::NOENT) => return Err(Errno::STALE),
+            Err(error) => tracing::debug!(%error, node = node.id, "not handed to the kernel"),
+        }
+        Ok(())
+    }
+
     /// Whether an open file may be handed to the kernel.
-    fn passes(&self, node: &Node, state: &State, write: bool) -> bool {
+    fn passes(&self, node: &Node, state: &State, write: bool, mode: Option<u32>) -> bool {
         if !self.passthrough.load(Ordering::Relaxed) || node.kind != FileType::RegularFile {
             return false;
         }
@@ -93,19 +119,23 @@ impl Fs {
         }
         // The kernel writes with our privileges, and would leave set-id bits where the writer's
         // privileges drop them.
+        const SET_IDS: u32 = 0o6000;
+        if let Some(mode) = mode {
+            return mode & SET_IDS == 0;
+        }
         let Place::File { dir, name, .. } = &state.place else { return false };
         let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.clone());
         let stat = match orphan {
             Some(orphan) => crate::union::stat(&orphan, std::ffi::OsStr::new("")),
             None => self.union.fds.get(dir).and_then(|fd| crate::union::stat(&fd, name)),
         };
-        stat.is_ok_and(|stat| stat.stx_mode & 0o6000 == 0)
+        stat.is_ok_and(|stat| u32::from(stat.stx_mode) & SET_IDS == 0)
     }
 
     fn backing(&self, state: &State) -> Result<Backing, Errno> {
         let backings = self.backings.get().ok_or(Errno::NODEV)?;
-        let Place::File { dir, .. } = &state.place else { return Err(Errno::ISDIR) };
-        let upper = self.union.is_upper(dir);
+        let Place::File { dir, data, .. } = &state.place else { return Err(Errno::ISDIR) };
+        let upper = self.union.is_upper(dir) && data.is_none();
         let extra = state.extra.as_ref();
         if let Some(file) = extra.and_then(|extra| extra.file.as_ref()) {
             return backings.register(&file.fd, upper);
@@ -182,7 +212,9 @@ impl Fs {
         if extra.opens > 0 {
             return Ok(());
         }
-        let backing = extra.backing.take();
+        let keep = extra.orphan.is_none() && extra.successor.is_none();
+        let backing = if keep { None } else { extra.backing.take() };
+        let park = extra.backing.is_some() && !std::mem::replace(&mut extra.parked, true);
         let file = extra.file.take();
         if file.is_some() {
             self.file_closed();
@@ -190,6 +222,9 @@ impl Fs {
         state.trim();
         drop(state);
         drop((backing, file));
+        if park {
+            self.idle.park(&node);
+        }
         Ok(())
     }
 }

@@ -102,6 +102,8 @@ impl Fs {
             }
         };
         state.extra().orphan = Some(fd);
+        // Its space is given back when nobody has it open.
+        state.drop_idle_backing();
         Ok(())
     }
 
@@ -114,14 +116,11 @@ impl Fs {
         name: &OsStr,
         in_upper: bool,
     ) -> Result<(), Errno> {
-        if self.union.lower_has(stack, name)? {
-            let upper = self.upper_dir(parent)?;
+        let upper = self.upper_dir(parent)?;
+        // What is shown and not in the upper layer is in a lower one.
+        if !in_upper || self.union.lower_has(stack, name)? {
             return self.union.white_out(&upper, name);
         }
-        if !in_upper {
-            return Ok(());
-        }
-        let upper = self.upper_dir(parent)?;
         rustix::fs::unlinkat(&*self.union.fds.get(&upper)?, name, AtFlags::empty())
     }
 
@@ -220,13 +219,14 @@ impl Fs {
         inner: &[Arc<RealDir>],
         in_upper: bool,
     ) -> Result<(), Errno> {
-        let hide = self.union.lower_has(stack, name)?;
+        let merged = inner.len() > 1;
         let upper = self.upper_dir(parent)?;
         if !in_upper {
             return self.union.white_out(&upper, name);
         }
-        if hide {
-            if !self.union.is_empty(inner)? {
+        if merged || self.union.lower_has(stack, name)? {
+            // The kernel lets nobody make a name in a directory that it is removing.
+            if !merged && !self.union.is_empty(inner)? {
                 return Err(Errno::NOTEMPTY);
             }
             return self.union.white_out_dir(&upper, name);

@@ -55,7 +55,7 @@ impl Fs {
         let lower = stack.first().ok_or(Errno::IO)?;
         self.union.copy_up_dir(lower, to, &state.name)?;
         Stats::add(&self.stats.copy_ups);
-        let upper = RealDir::child(to, &state.name);
+        let upper = RealDir::fresh(to, &state.name);
         let stack = std::iter::once(Arc::clone(&upper)).chain(stack.iter().cloned()).collect();
         state.place = Place::Dir(stack);
         Ok(upper)
@@ -120,7 +120,7 @@ impl Fs {
         };
         let several = stat.stx_nlink > 1 && data.is_none();
         let index = several.then(|| self.union.index_name(&dir, &name)).flatten();
-        let lower = Lower { dir: &dir, name: &name, data: file, length };
+        let lower = Lower { dir: &dir, name: &name, data: file, length, stat: &stat };
         if to.is_none() && several && index.is_none() {
             // Another name leads to it; the kernel looks that up again.
             return Err(Errno::STALE);
@@ -167,6 +167,7 @@ impl Fs {
             self.file_closed();
         }
         if !passed {
+            state.drop_idle_backing();
             state.place = place;
             state.real = real;
             self.table.alias(real, node.id);

@@ -14,7 +14,8 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::Fs;
-use crate::union::Name;
+use super::create::DEFAULT_ACL;
+use crate::union::{Name, Place};
 use crate::wire::{Args, Header, Out};
 
 /// What is put into the name of a mark of an inner union.
@@ -115,7 +116,14 @@ impl Fs {
                 return Err(Errno::NODATA);
             }
         }
-        xattr::set(&*fd, &name, &attr, value)
+        let done = xattr::set(&*fd, &name, &attr, value);
+        if *attr == *DEFAULT_ACL
+            && let Place::Dir(stack) = &node.live().state().place
+            && let Some(top) = stack.first()
+        {
+            top.default_acl_set();
+        }
+        done
     }
 
     pub(super) fn op_removexattr(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {

@@ -48,8 +48,13 @@ pub struct State {
 pub struct Extra {
     /// How many open files there are.
     pub opens: u32,
-    /// What the kernel reads and writes without us, while there are any.
+    /// What the kernel reads and writes without us; after the last close it may stay for the next
+    /// open.
     pub backing: Option<Arc<Backing>>,
+    /// Whether the node is among those that keep their backing file while nobody has it open.
+    pub parked: bool,
+    /// Whether it was opened since it was last looked at there.
+    pub again: bool,
     /// The real file, while it is open here.
     pub file: Option<File>,
     /// The real file of a node without a name.
@@ -110,10 +115,34 @@ impl State {
         self.extra.get_or_insert_default()
     }
 
+    /// Gives back the backing file that nobody has open.
+    pub fn drop_idle_backing(&mut self) {
+        if let Some(extra) = &mut self.extra
+            && extra.opens == 0
+        {
+            extra.backing = None;
+        }
+    }
+
+    /// Takes the backing file of a node that nobody has open, unless it was opened since the last time
+    /// and may be spared once more; says whether it stays among those to be looked at.
+    pub fn unpark(&mut self, spare: bool) -> bool {
+        let Some(extra) = &mut self.extra else { return false };
+        if extra.backing.is_some() && spare && (extra.opens > 0 || extra.again) {
+            extra.again = false;
+            return true;
+        }
+        extra.parked = false;
+        self.drop_idle_backing();
+        self.trim();
+        false
+    }
+
     /// Gives the memory of what is not needed any more back.
     pub fn trim(&mut self) {
         let spare = self.extra.as_ref().is_some_and(|extra| {
             extra.opens == 0
+                && extra.backing.is_none()
                 && extra.orphan.is_none()
                 && extra.lower.is_none()
                 && extra.successor.is_none()

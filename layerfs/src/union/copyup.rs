@@ -32,6 +32,8 @@ pub struct Lower<'a> {
     pub data: Option<OwnedFd>,
     /// How much of the data is wanted.
     pub length: u64,
+    /// The attributes of the name.
+    pub stat: &'a Statx,
 }
 
 pub(super) fn timestamps(stat: &Statx) -> Timestamps {
@@ -64,7 +66,7 @@ impl Union {
         let temporary = work.name();
         rustix::fs::mkdirat(&work.dir, &temporary, Mode::RWXU)?;
         let temporary = OsStr::new(&temporary);
-        let placed = self.dress(&source, here, &work.dir, temporary, &stat).and_then(|()| {
+        let placed = self.dress(&source, here, &work.dir, temporary, &stat).and_then(|_| {
             self.set_origin(lower, &source, here, &work.dir, temporary);
             self.place(work, temporary, to, name)
         });
@@ -87,16 +89,15 @@ impl Union {
     ) -> Result<(Copied, Option<OwnedFd>), Errno> {
         let work = self.work.as_ref().ok_or(Errno::ROFS)?;
         let source = self.fds.get(lower.dir)?;
-        let stat = stat_at(&source, lower.name)?;
+        let stat = lower.stat;
         let temporary = OsString::from(work.name());
-        let file = self.make_copy(work, lower, &source, &stat, &temporary)?;
+        let file = self.make_copy(work, lower, &source, &temporary)?;
         let finished = (|| {
-            self.dress(&source, lower.name, &work.dir, &temporary, &stat)?;
+            let made = self.dress(&source, lower.name, &work.dir, &temporary, stat)?;
             self.set_origin(lower.dir, &source, lower.name, &work.dir, &temporary);
             if let Some(file) = file.as_ref().filter(|_| self.sync && lower.length > 0) {
                 self.write_back(file)?;
             }
-            let made = stat_at(&work.dir, &temporary)?;
             match (to, index) {
                 (to, Some(index)) => {
                     self.place_indexed(work, &temporary, index, stat.stx_nlink, to)?;
@@ -138,9 +139,9 @@ impl Union {
         work: &Work,
         lower: &Lower<'_>,
         source: &OwnedFd,
-        stat: &Statx,
         temporary: &OsStr,
     ) -> Result<Option<OwnedFd>, Errno> {
+        let stat = lower.stat;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         match kind {
             FileType::RegularFile => {
@@ -168,7 +169,7 @@ impl Union {
         }
     }
 
-    /// Gives a copy the owner, attributes, mode and times of its source.
+    /// Gives a copy the owner, attributes, mode and times of its source, and returns what it had.
     fn dress(
         &self,
         from: &OwnedFd,
@@ -176,7 +177,7 @@ impl Union {
         to: &OwnedFd,
         to_name: &OsStr,
         stat: &Statx,
-    ) -> Result<(), Errno> {
+    ) -> Result<Statx, Errno> {
         let made = stat_at(to, to_name)?;
         let symlink = AtFlags::SYMLINK_NOFOLLOW;
         if (made.stx_uid, made.stx_gid) != (stat.stx_uid, stat.stx_gid) {
@@ -189,7 +190,8 @@ impl Union {
         {
             rustix::fs::chmodat(to, to_name, mode(stat), AtFlags::empty())?;
         }
-        rustix::fs::utimensat(to, to_name, &timestamps(stat), symlink)
+        rustix::fs::utimensat(to, to_name, &timestamps(stat), symlink)?;
+        Ok(made)
     }
 
     fn copy_attrs(

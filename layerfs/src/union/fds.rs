@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{Mode, OFlags};
@@ -32,6 +32,10 @@ pub struct RealDir {
     used: AtomicBool,
     /// Whether plain files with a whiteout attribute may be in it (`overlay.opaque` is `x`).
     pub attr_whiteouts: AtomicBool,
+    /// Whether files `.wh.NAME` may be in it.
+    pub whiteout_files: AtomicBool,
+    /// How often a default ACL was set on it, in steps of two; odd when it is known to have none.
+    acl: AtomicU32,
     /// Whether the mark that it holds copied-up children is known to be there.
     pub impure: AtomicBool,
 }
@@ -52,6 +56,8 @@ impl RealDir {
             fd: Mutex::new(Some(Arc::new(fd))),
             used: AtomicBool::new(true),
             attr_whiteouts: AtomicBool::new(false),
+            whiteout_files: AtomicBool::new(true),
+            acl: AtomicU32::new(0),
             impure: AtomicBool::new(false),
         })
     }
@@ -64,8 +70,38 @@ impl RealDir {
             fd: Mutex::new(None),
             used: AtomicBool::new(false),
             attr_whiteouts: AtomicBool::new(false),
+            whiteout_files: AtomicBool::new(true),
+            acl: AtomicU32::new(0),
             impure: AtomicBool::new(false),
         })
+    }
+
+    /// A directory that was just made in the upper layer, and is empty.
+    pub fn fresh(parent: &Arc<Self>, name: &OsStr) -> Arc<Self> {
+        let dir = Self::child(parent, name);
+        dir.whiteout_files.store(false, Ordering::Relaxed);
+        dir
+    }
+
+    /// Whether `has` finds a default ACL on it, which is asked once as long as there is none.
+    pub fn has_default_acl(&self, has: impl FnOnce() -> bool) -> bool {
+        let known = self.acl.load(Ordering::Acquire);
+        if known & 1 == 1 {
+            return false;
+        }
+        let found = has();
+        if !found {
+            // Says nothing if one was set meanwhile.
+            let _ =
+                self.acl.compare_exchange(known, known | 1, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// Records that a default ACL was set.
+    pub fn default_acl_set(&self) {
+        let next = |known: u32| Some(known.wrapping_add(2) & !1);
+        let _ = self.acl.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
     }
 
     /// Its fd, if it is open; a root's always is.

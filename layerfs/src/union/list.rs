@@ -219,6 +219,8 @@ impl Merge<'_> {
         let fd = open_listing(&base)?;
         let fs = self.union.layer(dir).fs;
         let check = dir.attr_whiteouts.load(Ordering::Relaxed);
+        let upper = self.union.work.as_ref().filter(|_| self.union.is_upper(dir));
+        let shared = upper.map_or(0, |work| work.whiteout_ino.load(Ordering::Relaxed));
         let mut hidden: Vec<Box<[u8]>> = Vec::new();
         let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
         let mut entries = RawDir::new(&fd, &mut buffer);
@@ -233,6 +235,10 @@ impl Merge<'_> {
                 continue;
             }
             let mut kind = entry.file_type();
+            if shared != 0 && entry.ino() == shared && kind == FileType::CharacterDevice {
+                self.add(name, shared, kind, depth, true, last);
+                continue;
+            }
             let unsure = matches!(kind, FileType::CharacterDevice | FileType::Unknown)
                 || check && kind == FileType::RegularFile;
             let mut whiteout = false;
@@ -248,6 +254,9 @@ impl Merge<'_> {
             }
             let ino = self.union.shown(RealId { fs, ino: entry.ino() });
             self.add(name, ino, kind, depth, whiteout, last);
+        }
+        if hidden.is_empty() && !(upper.is_some() && self.union.makes_whiteout_files()) {
+            dir.whiteout_files.store(false, Ordering::Relaxed);
         }
         // A whiteout file hides what is below, never what is beside it.
         for name in hidden {

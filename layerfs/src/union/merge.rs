@@ -286,7 +286,9 @@ impl Search<'_> {
         let probe = self.union.probe(dir, &fd, name)?;
         if !matches!(probe, Probe::Absent) {
             for above in std::mem::take(&mut self.passed) {
-                if whiteout::has_file(&*self.union.fds.get(&above)?, name) {
+                if above.whiteout_files.load(Ordering::Relaxed)
+                    && whiteout::has_file(&*self.union.fds.get(&above)?, name)
+                {
                     return Ok(Step::Stop);
                 }
             }

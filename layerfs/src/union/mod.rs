@@ -58,6 +58,8 @@ pub struct Work {
     pub index: Option<Arc<RealDir>>,
     next: AtomicU64,
     whiteouts: Mutex<whiteout::Source>,
+    /// The inode of which new whiteouts are links; 0 when there is none.
+    whiteout_ino: AtomicU64,
 }
 
 impl Work {

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::marks::Prefix;
-use super::whiteout::Source;
+use super::whiteout::{self, Source};
 use super::{FdCache, Layer, RealDir, Union, Work};
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -169,7 +169,8 @@ fn open_work(
         false => None,
     };
     let whiteouts = Mutex::new(Source::probe(&dir));
-    Ok((Work { dir, index, next: AtomicU64::new(0), whiteouts }, prefix))
+    let whiteout_ino = AtomicU64::new(whiteout::shared_inode(&dir));
+    Ok((Work { dir, index, next: AtomicU64::new(0), whiteouts, whiteout_ino }, prefix))
 }
 
 fn base_holds_upper(options: &Options) -> bool {

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
@@ -36,6 +37,11 @@ impl Source {
             Err(_) => Self::File,
         }
     }
+}
+
+/// The inode number of the link in the work directory; 0 when it is not there.
+pub(super) fn shared_inode(work: &OwnedFd) -> u64 {
+    super::merge::stat(work, OsStr::new(SHARED)).map_or(0, |stat| stat.stx_ino)
 }
 
 fn make_device(dir: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
@@ -73,6 +79,7 @@ impl Union {
                 let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
                 let flags = flags | rustix::fs::OFlags::CLOEXEC;
                 rustix::fs::openat(&*fd, &hidden, flags, Mode::empty())?;
+                dir.whiteout_files.store(true, Ordering::Relaxed);
                 match rustix::fs::unlinkat(&*fd, name, AtFlags::empty()) {
                     Err(Errno::NOENT) => Ok(()),
                     answer => answer,
@@ -85,6 +92,7 @@ impl Union {
                         // The node has all the links it can have: the next ones are of a new node.
                         rustix::fs::unlinkat(&work.dir, SHARED, AtFlags::empty())?;
                         make_device(&work.dir, OsStr::new(SHARED))?;
+                        work.whiteout_ino.store(shared_inode(&work.dir), Ordering::Relaxed);
                         self.white_out(dir, name)
                     }
                     Err(Errno::PERM | Errno::NOENT) => {
@@ -170,8 +178,7 @@ impl Union {
 
     /// Takes a whiteout away, so that an upper entry can take its name without being hidden.
     pub fn drop_whiteout_file(&self, fd: &OwnedFd, name: &OsStr) {
-        let files = self.work.as_ref().is_some_and(|work| *lock(&work.whiteouts) == Source::File);
-        if let (true, Some(hidden)) = (files, file_name(name)) {
+        if let (true, Some(hidden)) = (self.makes_whiteout_files(), file_name(name)) {
             let _ = rustix::fs::unlinkat(fd, &hidden, AtFlags::empty());
         }
     }
@@ -205,7 +212,7 @@ impl Union {
         if super::merge::is_whiteout(&stat) {
             return Ok(true);
         }
-        let marked = dir.attr_whiteouts.load(std::sync::atomic::Ordering::Relaxed);
+        let marked = dir.attr_whiteouts.load(Ordering::Relaxed);
         Ok(marked && stat.stx_size == 0 && super::marks::of_file(self.prefix, fd, name)?.whiteout)
     }
 
@@ -214,6 +221,11 @@ impl Union {
         if let Some(work) = &self.work {
             let _ = super::open::remove_tree(&work.dir, name);
         }
+    }
+
+    /// Whether whiteouts are made as files beside what they hide.
+    pub(super) fn makes_whiteout_files(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| *lock(&work.whiteouts) == Source::File)
     }
 
     /// Whether a rename can leave a whiteout behind.

@@ -7,6 +7,8 @@ mod failures;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod semantics;
 #[cfg(test)]
 mod stage;

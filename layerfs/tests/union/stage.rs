@@ -123,6 +123,15 @@ impl Stage {
         point
     }
 
+    /// Mounts a file system of its own on a directory of the stage.
+    pub(crate) fn tmpfs(&mut self, name: &str) -> PathBuf {
+        let point = self.path(name);
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("stage", &point, "tmpfs", flags, None).expect("mount -t tmpfs");
+        self.mounts.push(point.clone());
+        point
+    }
+
     /// Takes a mount off and waits for its server to end.
     pub(crate) fn unmount(&mut self, point: &Path) {
         // A program that another test starts holds copies of this process's fds until it runs.
