@@ -6,11 +6,22 @@
 //! mount of it, unmounts the visible one, which is then quick, and lets a thread close the private
 //! one. Until that is done the directories are still in use for the kernel; who mounts or commits
 //! the layer again waits for it.
+//!
+//! Several are closed at once, since syncs of one file system that run at the same time share its
+//! writing. No more than [`QUEUE`] wait: each holds a file descriptor, and a disk that cannot keep up is
+//! to be felt by those who unmount, not by the daemon.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Mounts that are closed at once.
+const THREADS: usize = 8;
+/// Mounts that wait to be closed.
+const QUEUE: usize = 64;
+/// How long a thread waits for the next one before it ends.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Becomes true once, for all who wait.
 #[derive(Debug, Default)]
@@ -35,83 +46,139 @@ impl Latch {
 }
 
 /// A mount to be closed.
+#[derive(Debug)]
 struct Closing {
     mount: OwnedFd,
     latch: Arc<Latch>,
 }
 
-/// The thread that closes mounts. Dropping it waits until all are closed.
-#[derive(Debug)]
+impl Closing {
+    fn close(self) {
+        drop(self.mount);
+        self.latch.open();
+    }
+}
+
+/// The threads that close mounts, started when there is something to close. Dropping it waits until all
+/// are closed.
+#[derive(Debug, Default)]
 pub(super) struct Closer {
-    queue: Option<Sender<Closing>>,
-    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Closing>,
+    threads: usize,
+    /// Threads among them that wait for work.
+    waiting: usize,
+    ending: bool,
 }
 
 impl Closer {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// When the system has no room for one more.
-    pub(super) fn start() -> std::io::Result<Self> {
-        let (queue, work) = channel::<Closing>();
-        let thread = std::thread::Builder::new().name("unmounter".to_owned()).spawn(move || {
-            while let Ok(Closing { mount, latch }) = work.recv() {
-                drop(mount);
-                latch.open();
-            }
-        })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
-    }
-
     /// Closes a mount soon; the latch opens when it is done.
     pub(super) fn close(&self, mount: OwnedFd) -> Arc<Latch> {
         let latch = Arc::new(Latch::default());
         let closing = Closing { mount, latch: Arc::clone(&latch) };
-        // Without a thread, which only a panic could have ended, the mount is closed here.
-        match self.queue.as_ref().map(|queue| queue.send(closing)) {
-            Some(Ok(())) => {}
-            Some(Err(back)) => drop(back),
-            None => {}
+        let mut state = self.shared.lock();
+        let can_wait = state.queue.len() < QUEUE;
+        if state.waiting <= state.queue.len() && state.threads < THREADS && can_wait {
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new().name("unmounter".to_owned());
+            match thread.spawn(move || shared.run()) {
+                Ok(_) => state.threads += 1,
+                Err(error) => tracing::warn!(%error, "no thread to unmount"),
+            }
+        }
+        if state.threads == 0 || !can_wait {
+            drop(state);
+            closing.close();
+        } else {
+            state.queue.push_back(closing);
+            drop(state);
+            self.shared.changed.notify_all();
         }
         latch
     }
 }
 
+impl Shared {
+    fn run(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(closing) = state.queue.pop_front() {
+                drop(state);
+                closing.close();
+                state = self.lock();
+                continue;
+            }
+            state.waiting += 1;
+            let waited = self
+                .changed
+                .wait_timeout_while(state, LINGER, |state| state.queue.is_empty() && !state.ending);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
+            if state.queue.is_empty() {
+                state.threads -= 1;
+                self.changed.notify_all();
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Closer {
     fn drop(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let mut state = self.shared.lock();
+        state.ending = true;
+        self.shared.changed.notify_all();
+        while state.threads > 0 {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::io::{PipeReader, Read as _};
 
     use super::*;
 
+    fn is_closed(mut reader: PipeReader) -> bool {
+        reader.read(&mut [0]).unwrap() == 0
+    }
+
     #[test]
     fn what_is_waited_for_is_closed() {
-        let closer = Closer::start().unwrap();
-        let (mut reader, writer) = std::io::pipe().unwrap();
+        let closer = Closer::default();
+        let (reader, writer) = std::io::pipe().unwrap();
         closer.close(writer.into()).wait();
-        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the other end is still open");
+        assert!(is_closed(reader), "the other end is still open");
     }
 
     #[test]
     fn dropping_closes_everything() {
-        let closer = Closer::start().unwrap();
-        let pipes: Vec<_> = (0..20).map(|_| std::io::pipe().unwrap()).collect();
+        let closer = Closer::default();
         let mut readers = Vec::new();
-        for (reader, writer) in pipes {
+        // More than may wait.
+        for _ in 0..QUEUE + THREADS + 100 {
+            let (reader, writer) = std::io::pipe().unwrap();
             closer.close(writer.into());
             readers.push(reader);
         }
+        let threads = closer.shared.lock().threads;
+        assert!((1..=THREADS).contains(&threads), "{threads} threads");
         drop(closer);
-        for mut reader in readers {
-            assert_eq!(reader.read(&mut [0]).unwrap(), 0, "a mount is left open");
-        }
+        assert!(readers.into_iter().all(is_closed), "a mount is left open");
     }
 }

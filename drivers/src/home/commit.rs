@@ -181,7 +181,9 @@ impl Home {
     fn publish(&self, sealed: Vec<(&Layer, Meta, OwnedFd)>, flush: Flush) -> Result<()> {
         let call = HomeCall { driver: self.driver, op: "commit" };
         if flush == Flush::FileSystem {
-            rustix::fs::syncfs(&self.root).map_err(|errno| call.sys("syncfs", "", errno))?;
+            self.syncs
+                .sync(|| rustix::fs::syncfs(&self.root))
+                .map_err(|errno| call.sys("syncfs", "", errno))?;
         }
         for (layer, _, dir) in &sealed {
             fs::rename(dir, NEXT_META, dir, META)

@@ -26,6 +26,7 @@ mod layer;
 pub(crate) mod meta;
 pub(crate) mod mounts;
 mod rewrite;
+mod sync;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -47,6 +48,7 @@ use fs::Durability;
 use index::Index;
 pub(crate) use layer::Layer;
 use meta::Meta;
+use sync::Syncs;
 
 /// The name of a layer's metadata file.
 pub(crate) const META: &str = "layer.json";
@@ -80,6 +82,7 @@ pub(crate) struct Home {
     /// Names in `tmp` and `trash` that calls of this process are at work on.
     busy: Mutex<HashSet<String>>,
     closer: Closer,
+    syncs: Syncs,
     /// Held for its drop, which comes last: only then may another process mount these layers.
     _lock: Lock,
 }
@@ -118,7 +121,8 @@ impl Home {
             serial: AtomicU64::new(0),
             delete: |dir, name| fs::remove_tree(dir, name),
             busy: Mutex::default(),
-            closer: Closer::start().map_err(|source| call.sys("start thread", "", source))?,
+            closer: Closer::default(),
+            syncs: Syncs::default(),
         };
         // Layers are made here, and keep their place on the disk when they are renamed.
         fs::spread_children(&home.tmp);
