@@ -88,13 +88,25 @@ impl Docker {
         Ok(self.call("Exists", &json!({ "ID": id }))?["Exists"] == true)
     }
 
+    /// Applies a tar to a layer.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub fn apply(&mut self, id: &str, tar: &[u8]) -> Result<(), DockerError> {
+        self.send(&format!("ApplyDiff?id={id}&parent="), tar).map(drop)
+    }
+
     /// One call with a body and an answer in JSON.
     ///
     /// # Errors
     /// What the daemon says.
     pub fn call(&mut self, method: &str, request: &Value) -> Result<Value, DockerError> {
+        self.send(method, request.to_string().as_bytes())
+    }
+
+    fn send(&mut self, method: &str, body: &[u8]) -> Result<Value, DockerError> {
         let failed = |status, message| DockerError { method: method.to_owned(), status, message };
-        let asked = self.ask(method, &request.to_string());
+        let asked = self.ask(method, body);
         let (status, body) = asked.map_err(|error| failed(None, error.to_string()))?;
         if status != 200 {
             return Err(failed(Some(status), String::from_utf8_lossy(&body).into_owned()));
@@ -103,13 +115,14 @@ impl Docker {
     }
 
     /// Sends a request and reads its answer, which has a length: only `Diff`'s has none.
-    fn ask(&mut self, method: &str, body: &str) -> io::Result<(u16, Vec<u8>)> {
+    fn ask(&mut self, method: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
         let length = body.len();
-        let request = format!(
+        let head = format!(
             "POST /GraphDriver.{method} HTTP/1.1\r\nhost: plugin\r\ncontent-length: {length}\r\n\
-             \r\n{body}"
+             \r\n"
         );
-        self.stream.get_mut().write_all(request.as_bytes())?;
+        let request = [head.as_bytes(), body].concat();
+        self.stream.get_mut().write_all(&request)?;
         let (mut status, mut length, mut line) = (0, 0, String::new());
         loop {
             line.clear();

@@ -5,6 +5,7 @@
 //! stalls in the middle of one holds a connection and nothing more. See `connection` for the bounds.
 
 mod connection;
+mod crowd;
 mod docker;
 mod error;
 mod extract;
@@ -21,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -34,8 +34,12 @@ use stop::Stop;
 
 /// Threads that run the daemon's side of connections; they never block.
 const WORKERS: usize = 2;
-/// Calls of the store that run at once; more wait their turn. An import has threads of its own.
-const STORE_THREADS: usize = 32;
+/// Calls of the store that run at once; more wait their turn. An import has threads of its own, and so
+/// have layer tars that a client sends or takes.
+const STORE_THREADS: usize = 224;
+/// Commits among them, which wait for the disk: together, since one sync serves all who wait for one,
+/// and leaving threads to the calls that need no disk.
+const COMMITS: usize = 192;
 /// How long requests may go on after the daemon was asked to end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -56,6 +60,20 @@ pub(crate) struct App {
     store: Arc<Store>,
     /// Imports that run at once.
     imports: Arc<Semaphore>,
+    /// Commits that run at once.
+    commits: Arc<Semaphore>,
+    streams: Arc<docker::Streams>,
+}
+
+impl App {
+    fn new(store: Arc<Store>) -> Self {
+        Self {
+            store,
+            imports: Arc::new(Semaphore::new(v1::IMPORTS)),
+            commits: Arc::new(Semaphore::new(COMMITS)),
+            streams: Arc::default(),
+        }
+    }
 }
 
 /// Serves the store until SIGTERM or SIGINT, then lets requests finish for a while.
@@ -88,18 +106,16 @@ async fn serve(store: Arc<Store>, options: &Options) -> Result<Duration> {
     if options.private {
         announce().map_err(|e| Error::sys("write", "standard output", e))?;
     }
-    let connections =
-        Connections::new(router(App { store, imports: Arc::new(Semaphore::new(v1::IMPORTS)) }));
-    let graceful = GracefulShutdown::new();
+    let connections = Connections::new(router(App::new(store)));
     tokio::select! {
-        () = connections.accept(&listener, &graceful) => {}
+        () = connections.accept(&listener) => {}
         reason = stop.requested() => tracing::info!(reason, "ending"),
     }
     drop(plugin);
     drop(listener);
     let deadline = Instant::now() + GRACE;
     tokio::select! {
-        () = graceful.shutdown() => {}
+        () = connections.finish() => {}
         () = tokio::time::sleep_until(deadline) => tracing::warn!("requests were cut off"),
         reason = stop.requested() => {
             tracing::warn!(reason, "requests were cut off");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::extract::State;
 use cow::change::{Change, ChangeKind};
@@ -47,18 +48,34 @@ pub(super) async fn capabilities() -> Reply {
 pub(super) async fn create(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
     refuse_label(&request)?;
     let parent = Some(request.parent).filter(|parent| !parent.is_empty());
+    let _parent = match &parent {
+        Some(parent) => settle_parent(&app, parent).await?,
+        None => None,
+    };
     let layer = NewLayer { id: request.id, parent, options: request.storage_opt };
     app.store(|store| layers::create(store, layer)).await?;
     Ok(Reply::default())
 }
 
+/// A parent that this child will commit is held alone meanwhile; one that is committed is not held.
+async fn settle_parent(app: &App, parent: &str) -> Result<Option<impl Sized + use<>>, Failure> {
+    let id = parent.to_owned();
+    if app.store(move |store| layers::is_committed(store, &id)).await? {
+        return Ok(None);
+    }
+    let turn = Arc::clone(&app.commits).acquire_owned().await;
+    Ok(Some((app.streams.locks.alone(parent).await, turn)))
+}
+
 pub(super) async fn remove(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
+    let _alone = app.streams.locks.alone(&request.id).await;
     app.store(move |store| layers::remove(store, &request.id)).await?;
     Ok(Reply::default())
 }
 
 pub(super) async fn get(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
     refuse_label(&request)?;
+    let _shared = app.streams.locks.shared(&request.id).await;
     let dir = app.store(move |store| store.mount_snapshot(NAMESPACE, &request.id)).await?;
     Ok(Reply { dir: dir.to_string_lossy().into_owned(), ..Reply::default() })
 }
@@ -113,6 +130,7 @@ pub(super) async fn cleanup() -> Reply {
 }
 
 pub(super) async fn changes(State(app): State<App>, Json(request): Json<LayerRequest>) -> Outcome {
+    let _shared = app.streams.locks.shared(&request.id).await;
     let changes = app
         .store(move |store| store.snapshot_changes(NAMESPACE, &request.id, base(&request.parent)))
         .await?;
@@ -143,6 +161,7 @@ pub(super) async fn diff_size(
     State(app): State<App>,
     Json(request): Json<LayerRequest>,
 ) -> Outcome {
+    let _shared = app.streams.locks.shared(&request.id).await;
     let usage = app.store(move |store| store.snapshot_usage(NAMESPACE, &request.id)).await?;
     Ok(Reply { size: Some(size(usage.content)), ..Reply::default() })
 }

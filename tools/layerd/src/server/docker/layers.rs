@@ -35,14 +35,19 @@ pub(super) fn create(store: &Store, layer: NewLayer) -> Result<()> {
     store.prepare(NAMESPACE, &new).map(drop)
 }
 
+/// Whether a layer is committed already.
+pub(super) fn is_committed(store: &Store, id: &str) -> Result<bool> {
+    Ok(store.stat_snapshot(NAMESPACE, id)?.kind == SnapshotKind::Committed)
+}
+
 /// Commits a layer under its own id, if it is not committed yet.
 fn freeze(store: &Store, id: &str) -> Result<()> {
-    if store.stat_snapshot(NAMESPACE, id)?.kind == SnapshotKind::Committed {
+    if is_committed(store, id)? {
         return Ok(());
     }
     match store.freeze_snapshot(NAMESPACE, id, Labels::new()) {
         // Another child came first.
-        Err(_) if store.stat_snapshot(NAMESPACE, id)?.kind == SnapshotKind::Committed => Ok(()),
+        Err(_) if is_committed(store, id)? => Ok(()),
         outcome => outcome.map(drop),
     }
 }

@@ -10,6 +10,7 @@
 
 mod calls;
 mod layers;
+mod locks;
 mod streams;
 mod wire;
 
@@ -17,6 +18,7 @@ use axum::Router;
 use axum::routing::post;
 
 use super::App;
+pub(super) use streams::Streams;
 
 /// Where the layers of Docker are in the store.
 const NAMESPACE: &str = "docker";

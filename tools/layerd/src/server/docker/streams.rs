@@ -1,7 +1,13 @@
 //! The two calls whose body is a tar: `Diff` sends one, `ApplyDiff` takes one.
 //!
 //! Each runs on a thread of its own, not in the pool of the other calls: its pace is the client's, and
-//! a client that stalls must not hold what others need. One that is silent for too long is given up.
+//! a client that stalls must not hold what others need.
+//!
+//! | bound | value |
+//! | --- | --- |
+//! | tars at once, either way | 256; more wait their turn |
+//! | bytes of one tar in memory | 256 KiB on the way out, besides the connection's own buffers |
+//! | how long a client may neither send nor take a byte | 300 s, then its tar is given up |
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -14,9 +20,12 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use hyper::header::CONTENT_TYPE;
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::StreamExt as _;
 
+use super::locks::Locks;
 use super::wire::{Failure, LayerRequest, MEDIA_TYPE, Reply};
 use super::{NAMESPACE, calls, layers};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,12 +33,35 @@ use crate::server::App;
 use crate::server::extract::Json;
 use crate::store::Store;
 
+/// Tars that are sent or taken at once: each has a thread and buffers.
+const TARS: usize = 256;
 /// How long a client may neither send nor take a byte.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Bytes of a diff that become one chunk.
-const CHUNK: usize = 128 << 10;
+const CHUNK: usize = 64 << 10;
 /// Chunks on their way between the network and the store.
-const DEPTH: usize = 8;
+const DEPTH: usize = 2;
+
+/// The tars that are under way.
+#[derive(Debug)]
+pub(in crate::server) struct Streams {
+    places: Arc<Semaphore>,
+    pub(super) locks: Arc<Locks>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(TARS)), locks: Arc::default() }
+    }
+}
+
+impl Streams {
+    /// Waits for a place.
+    async fn place(&self) -> impl Sized + Send + use<> {
+        // The semaphore is never closed.
+        Arc::clone(&self.places).acquire_owned().await
+    }
+}
 
 /// `GraphDriver.Diff`: the layer tar as it is made.
 ///
@@ -39,25 +71,26 @@ pub(super) async fn diff(
     State(app): State<App>,
     Json(request): Json<LayerRequest>,
 ) -> std::result::Result<Response, Failure> {
+    let held = app.streams.locks.shared(&request.id).await;
+    let held = (app.streams.place().await, held);
     let (sender, mut chunks) = mpsc::channel(DEPTH);
     let store = Arc::clone(&app.store);
+    let runtime = Handle::current();
     on_a_thread("diff", move || {
-        let mut out = Chunks { sender, buffer: Vec::with_capacity(CHUNK) };
+        let _held = held;
+        let mut out = Chunks { sender, buffer: Vec::with_capacity(CHUNK), runtime };
         let base = calls::base(&request.parent);
         let outcome = store
             .snapshot_diff(NAMESPACE, &request.id, base, &mut out)
-            .and_then(|_| out.flush().map_err(|error| Error::sys("send diff", "", error)));
+            .and_then(|_| out.end().map_err(|error| Error::sys("send diff", "", error)));
         if let Err(error) = outcome {
             tracing::warn!(id = request.id, %error, "a diff failed");
-            // Closed: the client is gone.
-            drop(out.sender.blocking_send(Err(error)));
+            // Full or closed: the client stalls or is gone, and what it has had does not end well.
+            drop(out.sender.try_send(Err(error)));
         }
     })?;
-    let first = match chunks.recv().await {
-        Some(Err(error)) => return Err(error.into()),
-        first => first.and_then(Result::ok),
-    };
-    let body = Body::new(Diff { first, chunks });
+    let first = chunks.recv().await.unwrap_or_else(|| Err(broken_off()))?;
+    let body = Body::new(Diff { first: Some(first), chunks });
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], body).into_response())
 }
 
@@ -65,6 +98,42 @@ pub(super) async fn diff(
 struct Chunks {
     sender: mpsc::Sender<Result<Bytes>>,
     buffer: Vec<u8>,
+    runtime: Handle,
+}
+
+impl Chunks {
+    /// Sends what is left, and an empty chunk: without one the tar has not come to its end.
+    fn end(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.send(Ok(Bytes::new()))
+    }
+
+    /// Waits until the client has taken what is before this chunk, but not for ever.
+    fn send(&self, chunk: Result<Bytes>) -> io::Result<()> {
+        let chunk = match self.sender.try_send(chunk) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(gone()),
+            Err(TrySendError::Full(chunk)) => chunk,
+        };
+        let sent = async { tokio::time::timeout(PATIENCE, self.sender.send(chunk)).await };
+        match self.runtime.block_on(sent) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => Err(stalls()),
+        }
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone")
+}
+
+fn broken_off() -> Error {
+    Error::sys("send diff", "", io::Error::from(io::ErrorKind::UnexpectedEof))
+}
+
+fn stalls() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client stalls")
 }
 
 impl Write for Chunks {
@@ -83,8 +152,7 @@ impl Write for Chunks {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone");
-        self.sender.blocking_send(Ok(chunk.into())).map_err(gone)
+        self.send(Ok(chunk.into()))
     }
 }
 
@@ -102,10 +170,17 @@ impl hyper::body::Body for Diff {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        self.chunks.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+        let chunk = match self.first.take() {
+            Some(first) => Ok(first),
+            None => match self.chunks.poll_recv(context) {
+                Poll::Ready(chunk) => chunk.unwrap_or_else(|| Err(broken_off())),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        Poll::Ready(match chunk {
+            Ok(end) if end.is_empty() => None,
+            other => Some(other.map(Frame::data)),
+        })
     }
 }
 
@@ -116,11 +191,15 @@ pub(super) async fn apply(
     body: Body,
 ) -> std::result::Result<Reply, Failure> {
     let id = layer_of(&query.unwrap_or_default())?.to_owned();
+    let held = app.streams.locks.alone(&id).await;
+    let held = (app.streams.place().await, held);
     let (sender, chunks) = mpsc::channel(DEPTH);
     let (answer, answered) = oneshot::channel();
     let store = Arc::clone(&app.store);
     on_a_thread("apply", move || {
         let outcome = apply_from(&store, &id, chunks);
+        // Before the answer: the client's next call need not wait.
+        drop(held);
         // Dropped: the client is gone.
         drop(answer.send(outcome));
     })?;
@@ -144,7 +223,7 @@ async fn feed(body: Body, sender: mpsc::Sender<io::Result<Bytes>>) {
             Ok(None) => return,
             Ok(Some(Ok(chunk))) => Ok(chunk),
             Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client stalls")),
+            Err(_) => Err(stalls()),
         };
         let last = chunk.is_err();
         if sender.send(chunk).await.is_err() || last {

@@ -164,6 +164,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let namespace = namespace(&request.snapshotter);
         let labels = wire::labels(request.labels);
         let parent = present(request.parent);
+        let _turn = self.app.commits.acquire().await;
         self.store(move |store| {
             let (key, name) = (&request.key, &request.name);
             store.commit_snapshot(&namespace, key, name, labels, parent.as_deref())
@@ -250,9 +251,7 @@ impl snapshots_server::Snapshots for Snapshots {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::sync::Arc;
 
-    use tokio::sync::Semaphore;
     use tokio_stream::StreamExt as _;
     use tonic::Code;
 
@@ -261,7 +260,7 @@ mod tests {
     use crate::testing::{Archive, Bench, layer_tar};
 
     fn service(bench: &Bench) -> Snapshots {
-        Snapshots::new(App { store: bench.open(), imports: Arc::new(Semaphore::new(1)) })
+        Snapshots::new(App::new(bench.open()))
     }
 
     fn prepare(key: &str, label: (&str, String)) -> Request<wire::PrepareSnapshotRequest> {

@@ -69,6 +69,7 @@ pub(super) async fn commit(
     State(app): State<App>,
     Json(request): Json<CommitSnapshotRequest>,
 ) -> ApiResult<Json<SnapshotInfo>> {
+    let _turn = app.commits.acquire().await;
     let snapshot = app.store(move |store| {
         store.commit_snapshot(NAMESPACE, &request.key, &request.name, request.labels, None)
     });
