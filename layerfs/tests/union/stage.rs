@@ -44,7 +44,7 @@ impl Stage {
     /// An empty stage.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory for the layers");
-        let _ring = OVER_RING.then(Enabled::hold);
+        let _ring = OVER_RING.then(|| Enabled::hold().expect("the ring switched on"));
         Self { dir, mounts: Vec::new(), servers: Vec::new(), _ring }
     }
 

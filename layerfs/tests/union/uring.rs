@@ -1,7 +1,7 @@
 //! Switching FUSE over io_uring on for as long as somebody tests it.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -18,23 +18,21 @@ const GATE: &str = "/run/layerfs-enable-uring.gate";
 #[derive(Debug)]
 pub(crate) struct Enabled(File);
 
-fn open(path: &str) -> File {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    options.open(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+fn open(path: &str) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-fn gate() -> File {
-    let gate = open(GATE);
-    flock(&gate, FlockOperation::LockExclusive).expect("the gate");
-    gate
+fn gate() -> io::Result<File> {
+    let gate = open(GATE)?;
+    flock(&gate, FlockOperation::LockExclusive)?;
+    Ok(gate)
 }
 
 /// Why the ring cannot be used here, and whether the kernel has it at all.
 pub(crate) fn unavailable() -> Option<(&'static str, bool)> {
     match File::options().write(true).open(PARAMETER) {
         Ok(_) => None,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Some(("a kernel with FUSE over io_uring (Linux 6.14)", false))
         }
         Err(_) => Some(("to write /sys/module/fuse/parameters/enable_uring", true)),
@@ -43,20 +41,19 @@ pub(crate) fn unavailable() -> Option<(&'static str, bool)> {
 
 impl Enabled {
     /// Switches the parameter on.
-    pub(crate) fn hold() -> Self {
-        let _gate = gate();
-        let mut users = open(USERS);
+    pub(crate) fn hold() -> io::Result<Self> {
+        let _gate = gate()?;
+        let mut users = open(USERS)?;
         if flock(&users, FlockOperation::NonBlockingLockExclusive).is_ok() {
             let mut before = String::new();
-            users.read_to_string(&mut before).expect("what it was");
+            users.read_to_string(&mut before)?;
             if before.is_empty() {
-                let now = fs::read_to_string(PARAMETER).expect("the parameter");
-                users.write_all(now.trim().as_bytes()).expect("note what it was");
+                users.write_all(fs::read_to_string(PARAMETER)?.trim().as_bytes())?;
             }
-            fs::write(PARAMETER, "Y").expect("switch it on");
+            fs::write(PARAMETER, "Y")?;
         }
-        flock(&users, FlockOperation::LockShared).expect("count a user");
-        Self(users)
+        flock(&users, FlockOperation::LockShared)?;
+        Ok(Self(users))
     }
 }
 
@@ -80,16 +77,16 @@ fn root_the_parameter_is_restored_when_the_last_user_leaves() {
     if !crate::stage::may_mount() || unavailable().is_some() {
         return;
     }
-    let one = Enabled::hold();
+    let one = Enabled::hold().expect("switched on");
     let panicked = std::thread::spawn(|| {
-        let _other = Enabled::hold();
+        let _other = Enabled::hold().expect("switched on");
         panic!("as a failing test does");
     });
     assert!(panicked.join().is_err(), "it panicked");
     assert_eq!(fs::read_to_string(PARAMETER).expect("read"), "Y\n", "on while it is held");
     let noted = fs::read_to_string(USERS).expect("what it was");
     drop(one);
-    let _gate = gate();
+    let _gate = gate().expect("the gate");
     // Unless another test holds it by now, it is what it was.
     if fs::read_to_string(USERS).expect("read").is_empty() {
         assert_eq!(fs::read_to_string(PARAMETER).expect("read").trim(), noted, "restored");
