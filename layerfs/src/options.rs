@@ -70,6 +70,8 @@ pub struct Options {
     pub xattrs: bool,
     /// What renaming lower directories does.
     pub redirects: Redirects,
+    /// Whether changes of metadata alone leave a file's data where it is.
+    pub metacopy: bool,
     /// Whether hard links of lower layers stay together when one of them is copied up.
     pub index: bool,
     /// Whether our own marks are `user.` attributes even if `trusted.` ones could be written.
@@ -120,6 +122,7 @@ impl Default for Options {
             threads: None,
             xattrs: true,
             redirects: Redirects::On,
+            metacopy: false,
             index: true,
             userxattr: false,
             writeback: true,
@@ -158,12 +161,13 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("noxattrs=0|1", "shows no extended attributes"),
     ("redirect_dir=on|follow|nofollow|off", "whether lower directories can be renamed (on)"),
     ("index=on|off", "keeps lower hard links together on copy-up (on)"),
+    ("metacopy=on|off", "leaves data below when only owner, mode or attributes change (off)"),
     ("userxattr", "writes user.overlay. attributes"),
     ("writeback=0|1", "lets the kernel collect writes where passthrough is not used (1)"),
     ("passthrough=0|1", "lets the kernel read and write the layers' files itself (1)"),
     ("transport=auto|ring|device", "what carries requests: io_uring where it can be had (auto)"),
     ("allow_other, allow_root", "who may use the mount"),
-    ("context=..., fast_ino=..., metacopy=off, nfs_export=off, uuid=...", "accepted"),
+    ("context=..., fast_ino=..., nfs_export=off, uuid=...", "accepted"),
     ("clone_fd, max_idle_threads=N, max_threads=N, auto_unmount", "accepted"),
     ("ro, rw, [no]dev, [no]suid, [no]exec, [no]atime, sync, dirsync", "mount flags"),
     ("fsname=NAME, debug", "the source in /proc/mounts; logging of requests"),
@@ -342,7 +346,8 @@ impl Options {
             | "relatime" | "nodiratime" | "sync" | "dirsync" => self.flags.push(name.to_owned()),
             "fsname" => self.source = Some(text.to_owned()),
             "debug" => self.debug = true,
-            "metacopy" | "nfs_export" => {
+            "metacopy" => self.metacopy = switch(name, text)?,
+            "nfs_export" => {
                 if switch(name, text)? {
                     return Err(Error::option(format!("{name}=on is not supported")));
                 }
@@ -385,6 +390,10 @@ impl Options {
         }
         if self.lower.len() > 500 {
             return Err(Error::option("more than 500 lower layers"));
+        }
+        if self.metacopy && (self.redirects != Redirects::On || self.userxattr) {
+            // The kernel refuses both, and what is written here is for it to read as well.
+            return Err(Error::option("metacopy=on needs redirect_dir=on, and no userxattr"));
         }
         if self.upper.is_some() && self.work.is_none() {
             return Err(Error::option("upperdir needs workdir=... on the same file system"));

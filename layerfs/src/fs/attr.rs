@@ -83,7 +83,10 @@ impl Fs {
         let set = SetAttr::parse(&mut args)?;
         let asked = self.table.get(header.node)?;
         let size = set.has(SetAttr::SIZE).then_some(set.size);
-        self.copy_up(&asked.live(), size)?;
+        match size {
+            Some(_) => self.copy_up(&asked.live(), size)?,
+            None => self.copy_up_metadata(&asked.live())?,
+        }
         let node = asked.live();
         if let Some(size) = size {
             let file = self.writable_file(&node)?;

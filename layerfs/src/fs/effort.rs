@@ -35,10 +35,14 @@ impl Fs {
                 let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
                 writes && !flags.contains(OFlags::TRUNC) && self.copies(header.node, u64::MAX)
             }),
-            op::SETATTR => SetAttr::parse(&mut args).is_ok_and(|set| {
-                let wanted = if set.has(SetAttr::SIZE) { set.size } else { u64::MAX };
-                self.copies(header.node, wanted)
-            }),
+            op::SETATTR => {
+                SetAttr::parse(&mut args).is_ok_and(|set| match set.has(SetAttr::SIZE) {
+                    true => self.copies(header.node, set.size),
+                    false => !self.options.metacopy && self.copies(header.node, u64::MAX),
+                })
+            }
+            // Metadata alone is little.
+            _ if self.options.metacopy => false,
             op::SETXATTR | op::REMOVEXATTR => self.copies(header.node, u64::MAX),
             op::LINK => args.u64().is_ok_and(|node| self.copies(node, u64::MAX)),
             op::RENAME => args.bytes(8).is_ok() && self.moves(header.node, args),

@@ -32,7 +32,7 @@ impl Fs {
         if node.is_dir() {
             return Err(Errno::PERM);
         }
-        self.copy_up(&node, None)?;
+        self.copy_up_to_move(&node)?;
         let node = node.live();
         let upper = self.upper_dir(&parent)?;
         let dir = self.union.fds.get(&upper)?;
@@ -45,8 +45,11 @@ impl Fs {
             if state.extra.as_ref().is_some_and(|extra| extra.orphan.is_some()) {
                 // It has a name again.
                 state.extra().orphan = None;
-                state.place =
-                    Place::File { dir: Arc::clone(&upper), name: Name::from(name), data: None };
+                let data = match &mut state.place {
+                    Place::File { data, .. } => data.take(),
+                    Place::Dir(_) => None,
+                };
+                state.place = Place::File { dir: Arc::clone(&upper), name: Name::from(name), data };
             }
         }
         let entry = self.entry_of(&node)?;

@@ -72,7 +72,7 @@ impl Fs {
         Attr {
             ino: node.ino,
             size: stat.stx_size,
-            blocks: stat.stx_blocks,
+            blocks: self.blocks(node, stat),
             atime: time(&stat.stx_atime),
             mtime: time(&stat.stx_mtime),
             ctime: time(&stat.stx_ctime),
@@ -83,6 +83,16 @@ impl Fs {
             rdev: encode_device(stat.stx_rdev_major, stat.stx_rdev_minor),
             blksize: stat.stx_blksize,
         }
+    }
+
+    /// The space that a file's data takes, wherever the data is.
+    fn blocks(&self, node: &Node, stat: &Statx) -> u64 {
+        let data = match &node.state().place {
+            Place::File { data: Some(data), .. } => data.clone(),
+            _ => return stat.stx_blocks,
+        };
+        let found = self.union.fds.get(&data.0).and_then(|fd| crate::union::stat(&fd, &data.1));
+        found.map_or(stat.stx_blocks, |found| found.stx_blocks)
     }
 
     /// The number of links: 1 for merged directories, whose subdirectories nobody counts; for a file

@@ -145,7 +145,9 @@ impl Fs {
 
     /// Opens the real file of a node.
     pub(super) fn open_real(&self, state: &State, write: bool) -> Result<OwnedFd, Errno> {
-        if let Some(orphan) = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref()) {
+        let bare = matches!(state.place, Place::File { data: Some(_), .. });
+        let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref());
+        if let Some(orphan) = orphan.filter(|_| write || !bare) {
             let mode = if write { OFlags::RDWR } else { OFlags::RDONLY };
             return rustix::fs::open(magic(orphan), mode | OFlags::CLOEXEC, Mode::empty());
         }
@@ -170,7 +172,7 @@ impl Fs {
             return Ok(Arc::clone(&file.fd));
         }
         let upper = match &state.place {
-            Place::File { dir, .. } => self.union.is_upper(dir),
+            Place::File { dir, data, .. } => self.union.is_upper(dir) && data.is_none(),
             Place::Dir(_) => return Err(Errno::ISDIR),
         };
         // An upper file is opened for both at once, if its file system lets us.

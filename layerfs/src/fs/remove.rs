@@ -18,7 +18,9 @@ impl Fs {
         let parent = self.table.get(header.node)?;
         let stack = self.stack(&parent)?;
         let found = self.union.lookup(&stack, name)?.ok_or(Errno::NOENT)?;
-        let found = self.index_links(found, &stack, name)?;
+        let found = self.index_links(found, &parent, name)?;
+        // The directory may be in the upper layer only since then.
+        let stack = self.stack(&parent)?;
         let Place::File { dir, .. } = &found.place else { return Err(Errno::ISDIR) };
         let node = self.table.find(found.id).map(|node| node.live());
         // Holding the state keeps a copy-up from bringing the name back.
@@ -42,7 +44,7 @@ impl Fs {
     pub(super) fn index_links(
         &self,
         found: Found,
-        stack: &[Arc<RealDir>],
+        parent: &Arc<Node>,
         name: &OsStr,
     ) -> Result<Found, Errno> {
         let Place::File { dir, name: real, data: None } = &found.place else { return Ok(found) };
@@ -54,7 +56,7 @@ impl Fs {
         }
         let Some(node) = self.table.find(found.id) else { return Ok(found) };
         self.copy_up(&node.live(), None)?;
-        self.union.lookup(stack, name)?.ok_or(Errno::NOENT)
+        self.union.lookup(&self.stack(parent)?, name)?.ok_or(Errno::NOENT)
     }
 
     /// Whether the upper layer itself has a name that was found, and not only the index.
@@ -83,7 +85,7 @@ impl Fs {
         upper: &Arc<RealDir>,
         name: &OsStr,
     ) -> Result<(), Errno> {
-        let Place::File { dir, name: known, .. } = &state.place else { return Ok(()) };
+        let Place::File { dir, name: known, data } = &state.place else { return Ok(()) };
         let pinned = state.extra.as_ref().is_some_and(|extra| extra.orphan.is_some());
         if pinned || !self.union.is_upper(dir) || self.union.is_index(dir) {
             return Ok(());
@@ -94,8 +96,9 @@ impl Fs {
         }
         let open = state.extra.as_ref().and_then(|extra| extra.file.as_ref());
         let fd = match open {
-            Some(file) => Arc::clone(&file.fd),
-            None => {
+            // Of a file without its data that is the lower one.
+            Some(file) if data.is_none() => Arc::clone(&file.fd),
+            _ => {
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let dir = self.union.fds.get(dir)?;
                 Arc::new(rustix::fs::openat(&*dir, name, flags, Mode::empty())?)

@@ -41,7 +41,7 @@ impl Fs {
             return Err(Errno::INVAL);
         }
         let from = self.end(header.node, args.name()?)?;
-        let to = self.end(target, args.name()?)?;
+        let mut to = self.end(target, args.name()?)?;
         if to.name.as_bytes().starts_with(crate::union::WHITEOUT_FILE) {
             return Err(Errno::INVAL);
         }
@@ -59,9 +59,10 @@ impl Fs {
             }
             victim => {
                 let victim = match victim {
-                    Some(victim) => Some(self.index_links(victim, &to.stack, to.name)?),
+                    Some(victim) => Some(self.index_links(victim, &to.parent, to.name)?),
                     None => None,
                 };
+                to.stack = self.stack(&to.parent)?;
                 let hide = flags.contains(RenameFlags::WHITEOUT);
                 self.replace(&from, &source, &to, victim.as_ref(), hide)
             }
@@ -92,7 +93,7 @@ impl Fs {
         if merged && self.union.redirects != Redirects::On {
             return Err(Errno::XDEV);
         }
-        self.copy_up(&node, None)?;
+        self.copy_up_to_move(&node)?;
         let node = node.live();
         let upper = self.upper(end)?;
         if node.is_dir() {
@@ -255,8 +256,11 @@ impl Fs {
                 }
             }
             place @ Place::File { .. } => {
-                *place =
-                    Place::File { dir: Arc::clone(upper), name: Name::from(to.name), data: None };
+                let data = match place {
+                    Place::File { data, .. } => data.take(),
+                    Place::Dir(_) => None,
+                };
+                *place = Place::File { dir: Arc::clone(upper), name: Name::from(to.name), data };
             }
         }
         if let Some(extra) = &mut state.extra {

@@ -9,7 +9,18 @@ use rustix::io::Errno;
 use super::Fs;
 use crate::node::{Node, State};
 use crate::stats::Stats;
-use crate::union::{Lower, Name, Place, RealDir};
+use crate::union::{Bare, Lower, Name, Place, RealDir, marks};
+
+/// How much of a file is to be in the upper layer.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    /// Its first bytes, and all that is not data.
+    Data(u64),
+    /// All that is not data.
+    Metadata,
+    /// The same, and the data is to be found under any name.
+    Movable,
+}
 
 impl Fs {
     /// The upper directory of a directory node, made if it is not there, and those above it.
@@ -61,6 +72,30 @@ impl Fs {
         Ok(upper)
     }
 
+    /// Copies a node up unless it is in the upper layer, with its data or, where metadata is enough and
+    /// `metacopy=on`, without.
+    ///
+    /// # Errors
+    /// As [`Self::copy_up`].
+    pub(super) fn copy_up_metadata(&self, node: &Arc<Node>) -> Result<(), Errno> {
+        self.bring_up(node, self.without_data(node, Wanted::Metadata))
+    }
+
+    /// The same for a node that is about to get another name.
+    ///
+    /// # Errors
+    /// As [`Self::copy_up`].
+    pub(super) fn copy_up_to_move(&self, node: &Arc<Node>) -> Result<(), Errno> {
+        self.bring_up(node, self.without_data(node, Wanted::Movable))
+    }
+
+    /// What is wanted of a node of which metadata is enough; the kernel believes no other marks than
+    /// root's.
+    fn without_data(&self, node: &Node, wanted: Wanted) -> Wanted {
+        let may = self.options.metacopy && self.union.prefix == marks::Prefix::Trusted;
+        if may && node.kind == FileType::RegularFile { wanted } else { Wanted::Data(u64::MAX) }
+    }
+
     /// Copies a node up unless it is in the upper layer; `length` is how much of its data is wanted,
     /// all if none.
     ///
@@ -69,6 +104,10 @@ impl Fs {
     /// # Errors
     /// What the file systems say; the node is then as it was.
     pub(super) fn copy_up(&self, node: &Arc<Node>, length: Option<u64>) -> Result<(), Errno> {
+        self.bring_up(node, Wanted::Data(length.unwrap_or(u64::MAX)))
+    }
+
+    fn bring_up(&self, node: &Arc<Node>, wanted: Wanted) -> Result<(), Errno> {
         if node.is_dir() {
             return self.upper_dir(node).map(drop);
         }
@@ -96,7 +135,7 @@ impl Fs {
                 _ => false,
             };
             if same {
-                return self.copy_up_file(node, &mut state, upper.as_ref(), length);
+                return self.copy_up_file(node, &mut state, upper.as_ref(), wanted);
             }
         }
     }
@@ -106,21 +145,34 @@ impl Fs {
         node: &Arc<Node>,
         state: &mut State,
         to: Option<&Arc<RealDir>>,
-        length: Option<u64>,
+        wanted: Wanted,
     ) -> Result<(), Errno> {
         let Place::File { dir, name, data } = state.place.clone() else { return Err(Errno::IO) };
-        if self.union.is_upper(&dir) && data.is_none() {
-            return Ok(());
+        if self.union.is_upper(&dir) {
+            return if data.is_some() { self.fill(node, state, wanted) } else { Ok(()) };
         }
         let stat = crate::union::stat(&*self.union.fds.get(&dir)?, &name)?;
-        let length = length.unwrap_or(u64::MAX).min(stat.stx_size);
+        let several = stat.stx_nlink > 1 && data.is_none();
+        let source = data.clone().unwrap_or_else(|| Box::new((Arc::clone(&dir), name.clone())));
+        let bare = match wanted {
+            Wanted::Metadata | Wanted::Movable if !several && to.is_some() && stat.stx_size > 0 => {
+                let path = self.union.data_path(&source.0, &source.1)?;
+                path.map(|path| Bare { length: stat.stx_size, path })
+            }
+            _ => None,
+        };
+        let length = match (wanted, &bare) {
+            (_, Some(_)) => 0,
+            (Wanted::Data(length), None) => length.min(stat.stx_size),
+            (Wanted::Metadata | Wanted::Movable, None) => stat.stx_size,
+        };
         let file = match node.kind {
             FileType::RegularFile if length > 0 => Some(self.open_lower(&dir, &name, &data)?),
             _ => None,
         };
-        let several = stat.stx_nlink > 1 && data.is_none();
         let index = several.then(|| self.union.index_name(&dir, &name)).flatten();
-        let lower = Lower { dir: &dir, name: &name, data: file, length, stat: &stat };
+        let kept = bare.is_some().then_some(source);
+        let lower = Lower { dir: &dir, name: &name, data: file, length, stat: &stat, bare };
         if to.is_none() && several && index.is_none() {
             // Another name leads to it; the kernel looks that up again.
             return Err(Errno::STALE);
@@ -130,7 +182,7 @@ impl Fs {
         Stats::add(&self.stats.copy_ups);
         let place = match (to, &self.union.work, index) {
             (Some(to), ..) => {
-                Place::File { dir: Arc::clone(to), name: state.name.clone(), data: None }
+                Place::File { dir: Arc::clone(to), name: state.name.clone(), data: kept }
             }
             (None, Some(work), Some(entry)) => {
                 let dir = Arc::clone(work.index.as_ref().ok_or(Errno::ROFS)?);
@@ -147,6 +199,25 @@ impl Fs {
         Ok(())
     }
 
+    /// Gives a node whose metadata is in the upper layer its data there as well, if that is wanted.
+    fn fill(&self, node: &Arc<Node>, state: &mut State, wanted: Wanted) -> Result<(), Errno> {
+        let Place::File { dir, name, data } = state.place.clone() else { return Err(Errno::IO) };
+        let length = match wanted {
+            Wanted::Data(length) => length,
+            Wanted::Metadata => return Ok(()),
+            Wanted::Movable if self.union.may_move(&*self.union.fds.get(&dir)?, &name) => {
+                return Ok(());
+            }
+            Wanted::Movable => u64::MAX,
+        };
+        let data = self.open_lower(&dir, &name, &data)?;
+        self.union.fill(&self.open_real(state, true)?, &data, length)?;
+        Stats::add(&self.stats.copy_ups);
+        let place = Place::File { dir, name, data: None };
+        self.settle_copy(node, state, place, state.real, false);
+        Ok(())
+    }
+
     /// Records that a node is in the upper layer now.
     fn settle_copy(
         &self,
@@ -157,11 +228,15 @@ impl Fs {
         several: bool,
     ) {
         let lower = state.real;
-        let passed = state.extra.as_ref().is_some_and(|extra| {
-            extra.opens > 0 && extra.backing.as_ref().is_some_and(|backing| !backing.upper)
-        });
+        // What is open reads the same file as before if only the metadata was copied.
+        let bare = matches!(place, Place::File { data: Some(_), .. });
+        let passed = !bare
+            && state.extra.as_ref().is_some_and(|extra| {
+                extra.opens > 0 && extra.backing.as_ref().is_some_and(|backing| !backing.upper)
+            });
         if let Some(extra) = &mut state.extra
             && !passed
+            && !bare
             && extra.file.take().is_some()
         {
             self.file_closed();

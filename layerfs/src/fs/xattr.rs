@@ -103,7 +103,7 @@ impl Fs {
         let attr = self.stored(args.string()?)?;
         let value = args.bytes(size as usize)?;
         let node = self.table.get(header.node)?.live();
-        self.copy_up(&node, None)?;
+        self.copy_up_metadata(&node)?;
         let (fd, name) = self.place(&node.live())?;
         let flags = XattrFlags::from_bits_retain(flags);
         if !flags.is_empty() {
@@ -133,7 +133,7 @@ impl Fs {
         // Nothing is copied up to remove what is not there.
         let (fd, name) = self.place(&node)?;
         xattr::get(&*fd, &name, &attr)?;
-        self.copy_up(&node, None)?;
+        self.copy_up_metadata(&node)?;
         let (fd, name) = self.place(&node.live())?;
         xattr::remove(&*fd, &name, &attr)
     }

@@ -53,7 +53,7 @@ fn what_is_not_known_or_not_sound_is_refused() {
         "lowerdirr=/a",
         "timeout=soon",
         "xino=maybe",
-        "metacopy=on",
+        "nfs_export=on",
         "uidmapping=1:2",
     ] {
         assert!(Options::default().add(OsStr::new(text)).is_err(), "{text}");

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Statx, Timespec, Timestam
 use rustix::io::Errno;
 
 use super::merge::stat as stat_at;
+use super::metacopy::Bare;
 use super::{RealDir, RealId, Union, Work, origin};
 
 /// A file as it is now in the upper layer.
@@ -34,6 +35,8 @@ pub struct Lower<'a> {
     pub length: u64,
     /// The attributes of the name.
     pub stat: &'a Statx,
+    /// If none is: where it stays.
+    pub bare: Option<Bare>,
 }
 
 pub(super) fn timestamps(stat: &Statx) -> Timestamps {
@@ -93,6 +96,10 @@ impl Union {
         let temporary = OsString::from(work.name());
         let file = self.make_copy(work, lower, &source, &temporary)?;
         let finished = (|| {
+            if let (Some(bare), Some(file)) = (&lower.bare, &file) {
+                rustix::fs::ftruncate(file, bare.length)?;
+                self.mark_bare(&work.dir, &temporary, &bare.path)?;
+            }
             let made = self.dress(&source, lower.name, &work.dir, &temporary, stat)?;
             self.set_origin(lower.dir, &source, lower.name, &work.dir, &temporary);
             if let Some(file) = file.as_ref().filter(|_| self.sync && lower.length > 0) {
@@ -116,7 +123,7 @@ impl Union {
     }
 
     /// Copies the first `length` bytes of `from` to an empty file.
-    fn copy_data(&self, from: &OwnedFd, to: &OwnedFd, length: u64) -> Result<(), Errno> {
+    pub(super) fn copy_data(&self, from: &OwnedFd, to: &OwnedFd, length: u64) -> Result<(), Errno> {
         let mut meta = cow::at::meta_of(from)?;
         let whole = length >= meta.size;
         meta.size = meta.size.min(length);
@@ -126,7 +133,7 @@ impl Union {
     }
 
     /// Sees to it that a crash cannot leave the name of a copy without its data.
-    fn write_back(&self, file: &OwnedFd) -> Result<(), Errno> {
+    pub(super) fn write_back(&self, file: &OwnedFd) -> Result<(), Errno> {
         match self.ordered {
             true => cow_sys::writeback::finish(file),
             false => rustix::fs::fdatasync(file),

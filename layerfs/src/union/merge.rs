@@ -256,7 +256,7 @@ impl Union {
     }
 
     /// The marks of a directory that hide or redirect what is below it.
-    fn dir_marks(&self, fd: &OwnedFd, name: &OsStr) -> Result<DirMarks, Errno> {
+    pub(super) fn dir_marks(&self, fd: &OwnedFd, name: &OsStr) -> Result<DirMarks, Errno> {
         let mut marks = marks::of_dir(self.prefix, fd, name)?;
         if !marks.opaque {
             let mut inner = name.to_owned();

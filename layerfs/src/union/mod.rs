@@ -10,6 +10,7 @@ mod index;
 mod list;
 pub mod marks;
 mod merge;
+mod metacopy;
 mod open;
 pub mod origin;
 mod whiteout;
@@ -23,6 +24,7 @@ pub use fds::{FdCache, Name, RealDir, lock};
 pub use list::{Entry, Listing};
 pub(crate) use merge::stat;
 pub use merge::{Found, Place};
+pub use metacopy::Bare;
 pub use whiteout::WHITEOUT_FILE;
 
 use crate::options::{Options, Redirects};

@@ -179,14 +179,15 @@ fn lay_out(stage: &Stage, seed: u64) {
     }
 }
 
-const KERNEL: &str = "redirect_dir=on,index=on";
+const KERNEL: &str = "redirect_dir=on,index=on,metacopy=";
 
 fn differ(seed: u64, steps: u32, extra: &str) {
     let mut stage = Stage::new();
     lay_out(&stage, seed);
     let ours = stage.layers(&["one", "two"], "ours") + extra;
     let theirs = stage.layers(&["kone", "ktwo"], "theirs");
-    let theirs = format!("{theirs},{KERNEL}");
+    let metacopy = if extra.contains("metacopy=on") { "on" } else { "off" };
+    let theirs = format!("{theirs},{KERNEL}{metacopy}");
     let (mut left, mut right) = (stage.layerfs("m", &ours), stage.kernel("k", &theirs));
     assert_same(&format!("seed {seed}, at the start"), &see(&right), &see_strictly(&left));
     let mut dice = Dice(seed.wrapping_mul(77_777) | 1);
@@ -224,7 +225,8 @@ fn cross(
     seed: u64,
     end: &std::collections::BTreeMap<PathBuf, crate::tree::Seen>,
 ) {
-    let ours = format!("{},{KERNEL}", stage.layers(&["one", "two"], "ours"));
+    // Of any upper it can be asked to follow what layerfs or itself has left below.
+    let ours = format!("{},{KERNEL}on", stage.layers(&["one", "two"], "ours"));
     let kernel = stage.kernel("k", &ours);
     assert_same(&format!("seed {seed}: our upper in the kernel"), end, &see(&kernel));
     stage.unmount(&kernel);
@@ -244,10 +246,20 @@ fn root_random_operations_answer_as_the_kernels_overlay() {
     let range = wanted.as_deref().and_then(|text| text.split_once(".."));
     let seeds = match range {
         Some((from, to)) => (from.parse().expect("a seed")..to.parse().expect("a seed")).collect(),
-        None => vec![3, 17, 231, 2026],
+        None => vec![3, 17, 126, 231, 2026],
     };
     for seed in seeds {
         differ(seed, 450, "");
+    }
+}
+
+#[test]
+fn root_random_operations_with_copies_of_metadata_answer_as_the_kernels_overlay() {
+    if !may_mount() {
+        return;
+    }
+    for (seed, more) in [(41, ",metacopy=on"), (77, ",metacopy=on,passthrough=0")] {
+        differ(seed, 300, more);
     }
 }
 

@@ -9,6 +9,8 @@ mod faults;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod metacopy;
+#[cfg(test)]
 mod semantics;
 #[cfg(test)]
 mod stage;
