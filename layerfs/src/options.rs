@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::ids::{IdMap, Ids};
+use crate::union::Overrides;
 
 /// Long enough that the kernel never asks again; the union changes only through the mount.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -54,6 +55,8 @@ pub struct Options {
     pub work: Option<PathBuf>,
     /// How owners are translated.
     pub ids: Ids,
+    /// Where the upper layer keeps owners and modes, if not in the inodes.
+    pub xattr_permissions: Option<Overrides>,
     /// Whether POSIX ACLs are kept and honoured.
     pub acl: bool,
     /// Whether directories always have one link.
@@ -114,6 +117,7 @@ impl Default for Options {
             upper: None,
             work: None,
             ids: Ids::default(),
+            xattr_permissions: None,
             acl: true,
             static_nlink: false,
             xino: true,
@@ -148,7 +152,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("squash_to_root", "shows everything as owned by 0:0"),
     ("squash_to_uid=N", "shows everything as owned by this user"),
     ("squash_to_gid=N", "shows everything as owned by this group"),
-    ("xattr_permissions=0", "keeps owner and mode in the inode (1 and 2 are not supported)"),
+    ("xattr_permissions=0|1|2", "keeps owners and modes in security. (1) or user. (2) attributes"),
     ("noacl", "ignores POSIX ACLs"),
     ("static_nlink", "gives every directory one link"),
     ("xino=on|auto|off", "keeps inode numbers of different file systems apart"),
@@ -282,10 +286,11 @@ impl Options {
             "squash_to_uid" => self.ids.squash_uid = Some(number(name, text)?),
             "squash_to_gid" => self.ids.squash_gid = Some(number(name, text)?),
             "xattr_permissions" => {
-                if number::<u32>(name, text)? != 0 {
-                    return Err(Error::option(
-                        "xattr_permissions: owners and modes in attributes are not supported",
-                    ));
+                self.xattr_permissions = match text {
+                    "0" => None,
+                    "1" => Some(Overrides::Privileged),
+                    "2" => Some(Overrides::User),
+                    _ => return Err(Error::option(format!("xattr_permissions={text}"))),
                 }
             }
             "noacl" => self.acl = false,
@@ -394,6 +399,9 @@ impl Options {
         if self.metacopy && (self.redirects != Redirects::On || self.userxattr) {
             // The kernel refuses both, and what is written here is for it to read as well.
             return Err(Error::option("metacopy=on needs redirect_dir=on, and no userxattr"));
+        }
+        if self.xattr_permissions.is_some() && self.upper.is_none() {
+            return Err(Error::option("xattr_permissions needs upperdir=..."));
         }
         if self.upper.is_some() && self.work.is_none() {
             return Err(Error::option("upperdir needs workdir=... on the same file system"));

@@ -7,6 +7,7 @@ build) packages="gcc libc6-dev pkg-config libclang-dev libseccomp-dev make" ;;
 run) packages="mmdebstrap" ;;
 test)
     packages="mmdebstrap buildah umoci attr acl libcap2-bin busybox-static e2fsprogs btrfs-progs python3"
+    packages="$packages fuse-overlayfs"
     # The engines that are clients, and what their own suites are compiled from.
     packages="$packages docker.io containerd runc golang-go golang-github-containerd-containerd-dev"
     packages="$packages golang-github-docker-docker-dev golang-github-vbatts-tar-split-dev"

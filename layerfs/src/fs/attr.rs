@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::Fs;
 use crate::node::Node;
-use crate::union::{Name, Place};
+use crate::union::{Name, Owned, Place};
 use crate::wire::{Args, Header, Out, SetAttr};
 
 /// Where the attributes of an upper file are changed: a name in a directory, or a file without one.
@@ -96,11 +96,13 @@ impl Fs {
             }
         }
         let target = self.target(&node)?;
-        if set.has(SetAttr::UID | SetAttr::GID) {
-            self.chown(&target, &set)?;
-        }
-        if set.has(SetAttr::MODE) && node.kind != FileType::Symlink {
-            chmod(&target, set.mode & 0o7777)?;
+        if !self.note_change(&node, &target, &set)? {
+            if set.has(SetAttr::UID | SetAttr::GID) {
+                self.chown(&target, &set)?;
+            }
+            if set.has(SetAttr::MODE) && node.kind != FileType::Symlink {
+                chmod(&target, set.mode & 0o7777)?;
+            }
         }
         if set.has(SetAttr::ATIME | SetAttr::MTIME) {
             touch(&target, &set)?;
@@ -111,27 +113,56 @@ impl Fs {
         Ok(())
     }
 
+    /// Records a new owner or mode where the upper layer keeps them in attributes; says whether it does.
+    fn note_change(&self, node: &Node, target: &Target, set: &SetAttr) -> Result<bool, Errno> {
+        let owner = set.has(SetAttr::UID | SetAttr::GID);
+        if !self.union.overrides_upper() || !owner && !set.has(SetAttr::MODE) {
+            return Ok(false);
+        }
+        let mut owned = Owned::of(&self.stat(node)?);
+        let (uid, gid) = self.options.ids.keep(set.uid, set.gid);
+        if set.has(SetAttr::UID) {
+            owned.uid = uid;
+        }
+        if set.has(SetAttr::GID) {
+            owned.gid = gid;
+        }
+        if owner && !node.is_dir() {
+            owned.mode = without_set_ids(owned.mode);
+        }
+        if set.has(SetAttr::MODE) {
+            owned.mode = owned.mode & !0o7777 | set.mode & 0o7777;
+        }
+        let (fd, name) = target.at();
+        self.union.set_owned(fd, name, owned)
+    }
+
     fn chown(&self, target: &Target, set: &SetAttr) -> Result<(), Errno> {
         let (uid, gid) = self.options.ids.keep(set.uid, set.gid);
         let uid = set.has(SetAttr::UID).then(|| Uid::from_raw(uid));
         let gid = set.has(SetAttr::GID).then(|| Gid::from_raw(gid));
         let (fd, name) = target.at();
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
-        rustix::fs::chownat(fd, name, uid, gid, flags)
+        match rustix::fs::chownat(fd, name, uid, gid, flags) {
+            // Links and special files of who keeps owners in attributes stay as they are.
+            Err(Errno::PERM) if self.union.overrides_upper() => Ok(()),
+            answer => answer,
+        }
     }
 
     /// Drops the set-id bits, as a write by somebody without CAP_FSETID does.
     pub(super) fn kill_set_ids(&self, node: &Node) -> Result<(), Errno> {
-        let mode = u32::from(self.stat(node)?.stx_mode) & 0o7777;
-        let mut kept = mode & !0o4000;
-        // Without group execution the bit once meant mandatory locking.
-        if mode & 0o010 != 0 {
-            kept &= !0o2000;
+        let owned = Owned::of(&self.stat(node)?);
+        let kept = without_set_ids(owned.mode);
+        if kept == owned.mode {
+            return Ok(());
         }
-        if kept != mode {
-            chmod(&self.target(node)?, kept)?;
+        let target = self.target(node)?;
+        if self.union.overrides_upper() {
+            let (fd, name) = target.at();
+            return self.union.set_owned(fd, name, Owned { mode: kept, ..owned }).map(drop);
         }
-        Ok(())
+        chmod(&target, kept & 0o7777)
     }
 
     pub(super) fn op_statfs(&self, out: &mut Out) -> Result<(), Errno> {
@@ -146,6 +177,13 @@ impl Fs {
         out.bytes(&[0; 4 + 24]);
         Ok(())
     }
+}
+
+/// A mode without the set-id bits.
+fn without_set_ids(mode: u32) -> u32 {
+    // Without group execution the bit once meant mandatory locking.
+    let group = if mode & 0o010 != 0 { 0o2000 } else { 0 };
+    mode & !(0o4000 | group)
 }
 
 /// Changes a mode: of a name, or of a file that may be open without any right but to be named.

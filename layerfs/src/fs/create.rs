@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Fs;
 use crate::node::{File, Node};
-use crate::union::{Found, Name, Place, RealDir};
+use crate::union::{Found, Name, Owned, Place, REAL_MODE, RealDir};
 use crate::wire::{Args, EntryOut, Header, Out};
 
 /// What is made.
@@ -214,6 +214,9 @@ impl Fs {
     /// The mode without what the umask forbids, unless the directory has a default ACL, which the
     /// upper's file system then applies in the umask's place.
     fn masked(&self, new: &New<'_>, upper: &RealDir, dir: &OwnedFd) -> u32 {
+        if self.union.overrides_upper() && matches!(new.make, Make::File | Make::Dir) {
+            return REAL_MODE;
+        }
         if new.mode & new.umask == 0 || self.options.acl && has_default_acl(upper, dir) {
             return new.mode;
         }
@@ -241,7 +244,7 @@ impl Fs {
             Err(Errno::EXIST) => self.make_over_whiteout(new, &upper, &dir, mode)?,
             Err(error) => return Err(error),
         };
-        let stat = crate::union::stat(&dir, new.name)?;
+        let stat = self.union.look(0, &dir, new.name)?;
         let id = self.union.id(&upper, &stat);
         let place = match new.is_dir() {
             true => Place::Dir([RealDir::fresh(&upper, new.name)].into()),
@@ -278,6 +281,9 @@ impl Fs {
         dir: &OwnedFd,
         name: &OsStr,
     ) -> Result<(), Errno> {
+        if self.union.overrides_upper() {
+            return self.note_owner(new, parent, dir, name);
+        }
         if (new.uid, new.gid) == self.owner {
             return Ok(());
         }
@@ -293,6 +299,31 @@ impl Fs {
             rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
         }
         Ok(())
+    }
+
+    /// Records the caller as the owner of what was made, and the mode that was asked for.
+    fn note_owner(
+        &self,
+        new: &New<'_>,
+        parent: &OwnedFd,
+        dir: &OwnedFd,
+        name: &OsStr,
+    ) -> Result<(), Errno> {
+        let above = self.union.look(0, parent, OsStr::new(""))?;
+        let inherits = above.stx_mode & 0o2000 != 0;
+        let gid = if inherits { above.stx_gid } else { new.gid };
+        let made = crate::union::stat(dir, name)?;
+        let handed = if inherits && new.is_dir() { 0o2000 } else { 0 };
+        let mode = u32::from(made.stx_mode) & !0o7777 | new.mode & 0o7777 & !new.umask | handed;
+        if self.union.set_owned(dir, name, Owned { uid: new.uid, gid, mode })? {
+            return Ok(());
+        }
+        let (uid, gid) = (Some(Uid::from_raw(new.uid)), Some(Gid::from_raw(gid)));
+        match rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
+            // Who keeps owners in attributes may not be able to do better.
+            Err(Errno::PERM) => Ok(()),
+            answer => answer,
+        }
     }
 
     /// Makes a file aside and renames it over the whiteout that has its name.

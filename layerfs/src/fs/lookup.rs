@@ -123,14 +123,16 @@ impl Fs {
         let here = OsStr::new("");
         let state = node.state();
         if let Some(orphan) = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref()) {
-            return crate::union::stat(orphan, here);
+            return self.union.look(0, orphan, here);
         }
         match &state.place {
             Place::Dir(stack) => {
                 let top = stack.first().ok_or(Errno::IO)?;
-                crate::union::stat(&*self.union.fds.get(top)?, here)
+                self.union.look(top.layer, &*self.union.fds.get(top)?, here)
             }
-            Place::File { dir, name, .. } => crate::union::stat(&*self.union.fds.get(dir)?, name),
+            Place::File { dir, name, .. } => {
+                self.union.look(dir.layer, &*self.union.fds.get(dir)?, name)
+            }
         }
         .map_err(|error| if error == Errno::NOENT { Errno::STALE } else { error })
     }

@@ -79,8 +79,10 @@ impl Fs {
     ///
     /// # Errors
     /// What [`Union::open`] refuses.
-    pub fn new(options: Options) -> crate::error::Result<Self> {
+    pub fn new(mut options: Options) -> crate::error::Result<Self> {
         let union = Union::open(&options)?;
+        // An access list of the real file would speak of the real owner.
+        options.acl &= !union.has_overrides();
         let roots = union.roots();
         let failed = |error: Errno| crate::error::Error::sys("statx", "", error);
         let stat_of = |dir: &Arc<RealDir>| {

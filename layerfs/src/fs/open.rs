@@ -126,8 +126,8 @@ impl Fs {
         let Place::File { dir, name, .. } = &state.place else { return false };
         let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.clone());
         let stat = match orphan {
-            Some(orphan) => crate::union::stat(&orphan, std::ffi::OsStr::new("")),
-            None => self.union.fds.get(dir).and_then(|fd| crate::union::stat(&fd, name)),
+            Some(orphan) => self.union.look(0, &orphan, std::ffi::OsStr::new("")),
+            None => self.union.fds.get(dir).and_then(|fd| self.union.look(dir.layer, &fd, name)),
         };
         stat.is_ok_and(|stat| u32::from(stat.stx_mode) & SET_IDS == 0)
     }

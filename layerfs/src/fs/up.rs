@@ -151,7 +151,7 @@ impl Fs {
         if self.union.is_upper(&dir) {
             return if data.is_some() { self.fill(node, state, wanted) } else { Ok(()) };
         }
-        let stat = crate::union::stat(&*self.union.fds.get(&dir)?, &name)?;
+        let stat = self.union.look(dir.layer, &*self.union.fds.get(&dir)?, &name)?;
         let several = stat.stx_nlink > 1 && data.is_none();
         let source = data.clone().unwrap_or_else(|| Box::new((Arc::clone(&dir), name.clone())));
         let bare = match wanted {

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::Fs;
 use super::create::DEFAULT_ACL;
+use crate::union::Overrides;
 use crate::union::{Name, Place};
 use crate::wire::{Args, Header, Out};
 
@@ -22,10 +23,18 @@ use crate::wire::{Args, Header, Out};
 const ESCAPE: &[u8] = b"overlay.";
 
 impl Fs {
+    /// Whether an attribute of the layers is one that fuse-overlayfs, or this mount in its place, keeps
+    /// for itself.
+    fn is_own(&self, attr: &[u8]) -> bool {
+        attr.starts_with(b"user.fuseoverlayfs.")
+            || attr.starts_with(b"security.fuseoverlayfs.")
+            || Overrides::is_one(attr) && self.union.has_overrides()
+    }
+
     /// The name under which the layers keep an attribute of the mount.
     fn stored<'a>(&self, attr: &'a OsStr) -> Result<Cow<'a, OsStr>, Errno> {
         let bytes = attr.as_bytes();
-        if bytes.starts_with(b"user.fuseoverlayfs.") {
+        if self.is_own(bytes) {
             return Err(Errno::PERM);
         }
         let acl = bytes == b"system.posix_acl_access" || bytes == b"system.posix_acl_default";
@@ -42,7 +51,7 @@ impl Fs {
 
     /// Adds the name that the mount shows for an attribute of the layers, if it shows one.
     fn add_shown(&self, attr: &[u8], list: &mut Vec<u8>) {
-        if attr.is_empty() || attr.starts_with(b"user.fuseoverlayfs.") {
+        if attr.is_empty() || self.is_own(attr) {
             return;
         }
         let prefix = self.union.prefix.text().as_bytes();

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::merge::stat as stat_at;
 use super::metacopy::Bare;
-use super::{RealDir, RealId, Union, Work, origin};
+use super::{Overrides, Owned, REAL_MODE, RealDir, RealId, Union, Work, origin};
 
 /// A file as it is now in the upper layer.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ impl Union {
         let work = self.work.as_ref().ok_or(Errno::ROFS)?;
         let source = self.fds.get(lower)?;
         let here = OsStr::new("");
-        let stat = stat_at(&source, here)?;
+        let stat = self.look(lower.layer, &source, here)?;
         let temporary = work.name();
         rustix::fs::mkdirat(&work.dir, &temporary, Mode::RWXU)?;
         let temporary = OsStr::new(&temporary);
@@ -187,6 +187,15 @@ impl Union {
     ) -> Result<Statx, Errno> {
         let made = stat_at(to, to_name)?;
         let symlink = AtFlags::SYMLINK_NOFOLLOW;
+        if self.overrides_upper() && self.set_owned(to, to_name, Owned::of(stat))? {
+            self.copy_attrs(from, from_name, to, to_name)?;
+            if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink {
+                let real = Mode::from_raw_mode(REAL_MODE);
+                rustix::fs::chmodat(to, to_name, real, AtFlags::empty())?;
+            }
+            rustix::fs::utimensat(to, to_name, &timestamps(stat), symlink)?;
+            return Ok(made);
+        }
         if (made.stx_uid, made.stx_gid) != (stat.stx_uid, stat.stx_gid) {
             let (uid, gid) = (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid));
             rustix::fs::chownat(to, to_name, Some(uid), Some(gid), symlink)?;
@@ -212,9 +221,13 @@ impl Union {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
             answer => answer?,
         };
+        let overriding = self.has_overrides();
         for attr in names.split(|byte| *byte == 0).filter(|attr| !attr.is_empty()) {
             let own = attr.strip_prefix(self.prefix.text().as_bytes());
             if own.is_some_and(|mark| !mark.starts_with(b"overlay.")) {
+                continue;
+            }
+            if overriding && Overrides::is_one(attr) {
                 continue;
             }
             let attr = OsStr::from_bytes(attr);

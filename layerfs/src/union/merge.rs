@@ -240,7 +240,7 @@ impl Union {
     }
 
     fn probe(&self, dir: &Arc<RealDir>, fd: &OwnedFd, name: &OsStr) -> Result<Probe, Errno> {
-        let stat = match stat(fd, name) {
+        let stat = match self.look(dir.layer, fd, name) {
             Ok(stat) => stat,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Probe::Absent),
             Err(error) => return Err(error),

@@ -13,6 +13,7 @@ mod merge;
 mod metacopy;
 mod open;
 pub mod origin;
+mod overrides;
 mod whiteout;
 
 use std::os::fd::OwnedFd;
@@ -25,6 +26,7 @@ pub use list::{Entry, Listing};
 pub(crate) use merge::stat;
 pub use merge::{Found, Place};
 pub use metacopy::Bare;
+pub use overrides::{Overrides, Owned, REAL_MODE};
 pub use whiteout::WHITEOUT_FILE;
 
 use crate::options::{Options, Redirects};
@@ -49,6 +51,8 @@ pub struct Layer {
     pub fs: u16,
     /// The identity of its file system; zeros when it has none.
     pub uuid: [u8; 16],
+    /// Where it keeps owners and modes, if not in the inodes.
+    pub overrides: Option<Overrides>,
 }
 
 /// Where unfinished things are, on the upper layer's file system.

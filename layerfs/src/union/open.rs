@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::marks::Prefix;
 use super::whiteout::{self, Source};
-use super::{FdCache, Layer, RealDir, Union, Work};
+use super::{FdCache, Layer, Overrides, Owned, RealDir, Union, Work};
 use crate::error::{Error, Result};
 use crate::options::Options;
 
@@ -74,7 +74,16 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         let uuid = cow_sys::handle::file_system_uuid(&fd).unwrap_or_default();
         let index = u16::try_from(index).map_err(|_| Error::option("too many layers"))?;
         let fs = u16::try_from(fs).map_err(|_| Error::option("too many file systems"))?;
-        layers.push(Layer { root: RealDir::root(index, fd), dev, fs, uuid });
+        let overrides = match options.xattr_permissions {
+            Some(wanted) if index == 0 && options.upper.is_some() => {
+                if writable {
+                    mark_root(&fd, path, wanted)?;
+                }
+                Some(wanted)
+            }
+            _ => Overrides::of(&fd),
+        };
+        layers.push(Layer { root: RealDir::root(index, fd), dev, fs, uuid, overrides });
     }
     let (work, prefix) = match (&options.work, work_base, &layers[..]) {
         (Some(path), Some(base), [upper, ..]) => {
@@ -96,6 +105,18 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         file_systems: Mutex::new(file_systems),
         layers,
     })
+}
+
+/// Marks an upper layer as one that keeps owners and modes in attributes.
+fn mark_root(root: &OwnedFd, path: &Path, kind: Overrides) -> Result<()> {
+    let here = OsStr::new("");
+    if cow_sys::xattr::get(root, here, kind.attr()).is_ok() {
+        return Ok(());
+    }
+    let failed = |error: Errno| Error::sys("setxattr (xattr_permissions)", path, error);
+    let stat = super::merge::stat(root, here).map_err(failed)?;
+    let value = Owned::of(&stat).text(kind);
+    cow_sys::xattr::set(root, here, kind.attr(), value.as_bytes()).map_err(failed)
 }
 
 /// Whether the top layer's file system records a file's extents when the data is written, so that a

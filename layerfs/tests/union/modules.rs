@@ -11,6 +11,8 @@ mod layers;
 #[cfg(test)]
 mod metacopy;
 #[cfg(test)]
+mod overrides;
+#[cfg(test)]
 mod semantics;
 #[cfg(test)]
 mod stage;

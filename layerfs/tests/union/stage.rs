@@ -31,6 +31,18 @@ pub(crate) fn may_mount() -> bool {
     false
 }
 
+/// Whether a program is there that a test needs; says so and fails as [`may_mount`].
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join(name).exists()) {
+        return true;
+    }
+    let promised = std::env::var_os("CI").is_some_and(|value| value == "true");
+    assert!(!promised, "this test needs {name}, which CI promises");
+    eprintln!("skipped: this test needs {name}");
+    false
+}
+
 /// Layers, and mounts of them.
 pub(crate) struct Stage {
     dir: tempfile::TempDir,
@@ -128,6 +140,12 @@ impl Stage {
         let point = self.path(name);
         let flags = rustix::mount::MountFlags::empty();
         rustix::mount::mount("stage", &point, "tmpfs", flags, None).expect("mount -t tmpfs");
+        self.mounts.push(point.clone());
+        point
+    }
+
+    /// Takes a mount that another program made into care.
+    pub(crate) fn adopt(&mut self, point: PathBuf) -> PathBuf {
         self.mounts.push(point.clone());
         point
     }
