@@ -16,7 +16,7 @@ use cow::root::Root;
 use crate::call::{Call, HomeCall};
 use crate::driver::{
     Access, Applied, Capabilities, CreateOptions, Driver, Finding, LayerInfo, LayerRecord, Mount,
-    State, Usage,
+    Pool, State, Usage,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::check::Required;
@@ -107,6 +107,16 @@ pub(crate) trait Backend: Send + Sync + Debug {
     /// Mends what [`Backend::inspect`] calls repairable and says what it did.
     fn mend(&self) -> Result<Vec<Finding>> {
         Ok(Vec::new())
+    }
+
+    /// Lets go of what is held outside of the home when everything is unmounted.
+    fn let_go(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// See [`Driver::pool`].
+    fn pool(&self) -> Option<&dyn Pool> {
+        None
     }
 }
 
@@ -270,7 +280,12 @@ impl<B: Backend> Driver for B {
     }
 
     fn cleanup(&self) -> Result<()> {
-        self.home().unmount_all()
+        self.home().unmount_all()?;
+        self.let_go()
+    }
+
+    fn pool(&self) -> Option<&dyn Pool> {
+        Backend::pool(self)
     }
 }
 

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use cow::change::Changeset;
@@ -326,4 +326,65 @@ pub trait Driver: Send + Sync + Debug {
     /// Unmounts everything of this driver that is mounted. For the end of a process that owns the
     /// home; idempotent.
     fn cleanup(&self) -> Result<()>;
+
+    /// The space that all layers of this driver share, where it is a device of the driver's own and
+    /// not a file system of the machine's.
+    fn pool(&self) -> Option<&dyn Pool> {
+        None
+    }
+}
+
+/// The space of a driver that keeps its layers on block devices.
+pub trait Pool: Sync {
+    /// How full it is.
+    ///
+    /// # Errors
+    /// When the kernel does not say it.
+    fn report(&self) -> Result<PoolReport>;
+
+    /// Gives the pool another device, while it is in use. It must be empty unless `force` says that
+    /// what it holds may be lost.
+    ///
+    /// # Errors
+    /// `Unsupported` for a pool that was not set up from devices, `InvalidArgument` for a device that
+    /// holds something, by what that is.
+    fn add_device(&self, device: &Path, force: bool) -> Result<()>;
+}
+
+/// How full a [`Pool`] is. Sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolReport {
+    /// The name of the pool's device.
+    pub name: String,
+    /// Where it comes from, for a person.
+    pub source: String,
+    /// The devices that it is made of, where they are known.
+    pub devices: Vec<PathBuf>,
+    /// The size of a block: space is given out in these.
+    pub block_size: u64,
+    /// The blocks of all layers.
+    pub data: Fill,
+    /// Which layer has which blocks.
+    pub metadata: Fill,
+    /// What the devices have that the pool can still grow by.
+    pub spare: u64,
+    /// From how many per cent in use the pool grows, where it can.
+    pub threshold: Option<u64>,
+    /// What the pool does now: "rw", "ro", "out_of_data_space".
+    pub mode: String,
+    /// Bytes of data a day that were taken of late; none before there is something to compare with.
+    pub growth_per_day: Option<i64>,
+    /// The size of a new layer's file system.
+    pub base_size: u64,
+    /// How many deleted layers wait for their last user.
+    pub deferred: usize,
+}
+
+/// How full something is, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fill {
+    /// What is taken.
+    pub used: u64,
+    /// All.
+    pub total: u64,
 }

@@ -9,6 +9,7 @@ mod backend;
 mod backing;
 mod btrfs;
 mod call;
+mod devicemapper;
 pub mod driver;
 pub mod error;
 mod home;
@@ -24,8 +25,8 @@ mod vfs;
 mod whole;
 
 pub use driver::{
-    Access, Applied, Capabilities, CreateOptions, Driver, Finding, LayerInfo, LayerRecord, Mount,
-    State, Usage,
+    Access, Applied, Capabilities, CreateOptions, Driver, Fill, Finding, LayerInfo, LayerRecord,
+    Mount, Pool, PoolReport, State, Usage,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use id::LayerId;

@@ -83,6 +83,8 @@ impl Given {
 fn own_name<'a>(driver: &str, name: &'a str) -> Option<&'a str> {
     match name.split_once('.') {
         Some((prefix, bare)) if prefix == driver => Some(bare),
+        // As Docker writes it.
+        Some(("dm", bare)) if driver == "devicemapper" => Some(bare),
         Some((prefix, _)) if PREFIXES.contains(&prefix) => None,
         _ => Some(name),
     }

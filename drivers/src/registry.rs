@@ -4,10 +4,14 @@ use std::path::Path;
 
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind, Result};
-use crate::{btrfs, overlay2, vfs};
+use crate::{btrfs, devicemapper, overlay2, vfs};
 
-/// The drivers, in the order in which [`probe`] tries them: the one that copies everything is last.
-pub const NAMES: [&str; 3] = [overlay2::NAME, btrfs::NAME, vfs::NAME];
+/// All drivers.
+pub const NAMES: [&str; 4] = [overlay2::NAME, btrfs::NAME, devicemapper::NAME, vfs::NAME];
+
+/// The drivers that need nothing to be set up, in the order in which [`probe`] tries them: the one
+/// that copies everything is last.
+const PROBED: [&str; 3] = [overlay2::NAME, btrfs::NAME, vfs::NAME];
 
 /// Opens a driver on its home, which is made if it is not there.
 ///
@@ -23,6 +27,7 @@ pub fn open<S: AsRef<str>>(name: &str, home: &Path, options: &[S]) -> Result<Box
     match name {
         overlay2::NAME => Ok(Box::new(overlay2::open(home, options)?)),
         btrfs::NAME => Ok(Box::new(btrfs::Btrfs::open(home, options)?)),
+        devicemapper::NAME => Ok(Box::new(devicemapper::DeviceMapper::open(home, options)?)),
         vfs::NAME => Ok(Box::new(vfs::Vfs::open(home, options)?)),
         _ => Err(Error::Driver {
             driver: "drivers",
@@ -36,12 +41,13 @@ pub fn open<S: AsRef<str>>(name: &str, home: &Path, options: &[S]) -> Result<Box
 /// The driver to use when nobody chose one, for homes in `root`.
 ///
 /// A driver that has a home in `root` already is preferred, so that its layers do not vanish; then
-/// the first that works. It leaves nothing in `root`.
+/// the first that works. It leaves nothing in `root`. devicemapper, which needs a pool, is used by
+/// those who chose it once.
 ///
 /// # Errors
 /// When no driver works here, not even with full copies: the reason of the last one.
 pub fn probe(root: &Path) -> Result<&'static str> {
-    let mut order = NAMES.to_vec();
+    let mut order = PROBED.to_vec();
     order.sort_by_key(|name| !root.join(name).join("format.json").exists());
     let mut outcome = Ok(vfs::NAME);
     for name in order {

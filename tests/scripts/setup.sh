@@ -3,11 +3,13 @@
 set -euo pipefail
 
 case "${1:-build}" in
-build) packages="gcc libc6-dev pkg-config libclang-dev libseccomp-dev make" ;;
+build) packages="gcc libc6-dev pkg-config libclang-dev libdevmapper-dev libseccomp-dev make" ;;
 run) packages="mmdebstrap" ;;
 test)
     packages="mmdebstrap buildah umoci attr acl libcap2-bin busybox-static e2fsprogs btrfs-progs python3"
     packages="$packages fuse-overlayfs"
+    # A kernel with a device mapper, run as a process, and what sets up and checks its pools.
+    packages="$packages user-mode-linux kmod lvm2 thin-provisioning-tools xfsprogs"
     # The engines that are clients, and what their own suites are compiled from.
     packages="$packages docker.io containerd runc golang-go golang-github-containerd-containerd-dev"
     packages="$packages golang-github-docker-docker-dev golang-github-vbatts-tar-split-dev"

@@ -14,4 +14,6 @@ pub mod load;
 pub mod ops;
 pub mod programs;
 pub mod root;
+pub mod thinpool;
 pub mod tree;
+pub mod uml;

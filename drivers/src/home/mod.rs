@@ -63,7 +63,16 @@ const MODE: u32 = 0o700;
 
 /// How a directory is deleted, with all below it, in a place where names do not matter; what is gone
 /// already is no error.
-pub(crate) type Delete = fn(&OwnedFd, &OsStr) -> cow::Result<()>;
+type Delete = dyn Fn(&OwnedFd, &OsStr) -> cow::Result<()> + Send + Sync;
+
+/// A [`Delete`] that can be shown.
+struct Deleter(Box<Delete>);
+
+impl std::fmt::Debug for Deleter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deleter")
+    }
+}
 
 /// An open home.
 #[derive(Debug)]
@@ -78,7 +87,7 @@ pub(crate) struct Home {
     index: Index,
     serial: AtomicU64,
     /// How a directory of `tmp` or `trash` is deleted.
-    delete: Delete,
+    delete: Deleter,
     /// Names in `tmp` and `trash` that calls of this process are at work on.
     busy: Mutex<HashSet<String>>,
     closer: Closer,
@@ -119,7 +128,7 @@ impl Home {
             format: Mutex::new(format),
             index: Index::default(),
             serial: AtomicU64::new(0),
-            delete: |dir, name| fs::remove_tree(dir, name),
+            delete: Deleter(Box::new(|dir, name| fs::remove_tree(dir, name))),
             busy: Mutex::default(),
             closer: Closer::default(),
             syncs: Syncs::default(),
@@ -132,8 +141,11 @@ impl Home {
     }
 
     /// The same home, with layers that are deleted in a manner of the driver's own.
-    pub(crate) fn deleting_by(self, delete: Delete) -> Self {
-        Self { delete, ..self }
+    pub(crate) fn deleting_by(
+        self,
+        delete: impl Fn(&OwnedFd, &OsStr) -> cow::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { delete: Deleter(Box::new(delete)), ..self }
     }
 
     /// Reads every layer's metadata file into the index.
@@ -345,7 +357,7 @@ impl Home {
 
     /// Deletes what [`Home::discard`] moved.
     fn empty(&self, trashed: &str) {
-        if let Err(error) = (self.delete)(&self.trash, trashed.as_ref()) {
+        if let Err(error) = (self.delete.0)(&self.trash, trashed.as_ref()) {
             tracing::warn!(driver = self.driver, trash = trashed, %error, "space is not freed yet");
         }
         lock(&self.busy).remove(trashed);
@@ -416,7 +428,7 @@ impl Scratch<'_> {
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         if !self.moved
-            && let Err(error) = (self.home.delete)(&self.home.tmp, self.name.as_ref())
+            && let Err(error) = (self.home.delete.0)(&self.home.tmp, self.name.as_ref())
         {
             let driver = self.home.driver;
             tracing::warn!(driver, tmp = self.name, %error, "a temporary directory stays");

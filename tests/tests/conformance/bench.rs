@@ -8,6 +8,7 @@ use drivers::{Access, CreateOptions, Driver, ErrorKind, LayerId, LayerRecord, St
 use tests::host::provides;
 use tests::ops::{self, Op};
 use tests::root::TempRoot;
+use tests::thinpool::ThinPool;
 use tests::tree::{self, Portrait};
 
 /// Where a home is.
@@ -61,8 +62,43 @@ pub(crate) const VFS: Backend = Backend {
 
 const BTRFS: Backend = Backend { label: "btrfs", driver: "btrfs", place: Place::Btrfs, ..VFS };
 
-/// Every driver, in each of its manners of work.
-pub(crate) const BACKENDS: [Backend; 7] = [
+/// On a pool of its own, in a guest.
+const DEVICEMAPPER: Backend = Backend {
+    label: "devicemapper",
+    driver: "devicemapper",
+    options: &["dm.thinpooldev=conformance", "dm.basesize=512m", "dm.min_free_space=0"],
+    // System calls are slow in a guest.
+    depth: 24,
+    ..VFS
+};
+
+const DEVICEMAPPER_XFS: Backend = Backend {
+    label: "devicemapper, xfs",
+    options: &[
+        "dm.thinpooldev=conformance",
+        "dm.basesize=512m",
+        "dm.min_free_space=0",
+        "dm.fs=xfs",
+        "dm.use_deferred_removal=false",
+        "dm.use_deferred_deletion=false",
+    ],
+    ..DEVICEMAPPER
+};
+
+/// Says in a guest on which file system devicemapper is to be tested there.
+pub(crate) const GUEST: &str = "LAYERD_TEST_DEVICEMAPPER";
+
+/// The drivers that cases are run over: this machine's, or the guest's.
+pub(crate) fn backends() -> Vec<Backend> {
+    match std::env::var(GUEST).as_deref() {
+        Ok("ext4") => vec![DEVICEMAPPER],
+        Ok(_) => vec![DEVICEMAPPER_XFS],
+        Err(_) => BACKENDS.to_vec(),
+    }
+}
+
+/// Every driver that this machine's kernel has, in each of its manners of work.
+const BACKENDS: [Backend; 7] = [
     VFS,
     OVERLAY2,
     Backend {
@@ -80,7 +116,7 @@ pub(crate) const BACKENDS: [Backend; 7] = [
 /// Runs a case over every driver.
 pub(crate) fn each(case: &str, run: impl Fn(&mut Bench)) {
     if provides(&["mkfs.btrfs"]) {
-        for backend in BACKENDS {
+        for backend in backends() {
             run(&mut Bench::new(backend, case));
         }
     }
@@ -106,6 +142,8 @@ pub(crate) struct Bench {
     driver: Option<Box<dyn Driver>>,
     home: &'static str,
     pub(crate) root: TempRoot,
+    /// Held for its drop, which comes last.
+    _pool: Option<ThinPool>,
 }
 
 impl Bench {
@@ -121,7 +159,9 @@ impl Bench {
             Place::Btrfs => TempRoot::on_btrfs("conformance"),
         };
         let label = format!("{}: {case}", backend.label);
-        let mut bench = Self { backend, label, driver: None, home, root };
+        let on_devices = backend.driver == "devicemapper";
+        let pool = on_devices.then(|| ThinPool::new("conformance", 3072));
+        let mut bench = Self { backend, label, driver: None, home, root, _pool: pool };
         bench.open();
         bench
     }

@@ -7,7 +7,7 @@ use tests::host::provides;
 use tests::ops::Op::*;
 use tests::tree::Portrait;
 
-use crate::bench::{BACKENDS, Bench, VFS, each, id, kind};
+use crate::bench::{Bench, VFS, backends, each, id, kind};
 use crate::content::{CASES, build, name};
 use drivers::ErrorKind;
 
@@ -19,7 +19,7 @@ fn every_kind_of_change_is_found_exactly() {
     for case in CASES {
         let oracle = Bench::new(VFS, case.name);
         build(&oracle, case);
-        for backend in BACKENDS.iter().filter(|backend| (case.needs)(backend)) {
+        for backend in backends().iter().filter(|backend| (case.needs)(backend)) {
             let bench = Bench::new(*backend, case.name);
             build(&bench, case);
             for at in (0..case.layers.len()).map(name) {
@@ -50,7 +50,7 @@ fn the_tar_of_a_difference_makes_the_layer_again() {
         return;
     }
     for case in CASES {
-        for backend in BACKENDS.iter().filter(|backend| (case.needs)(backend)) {
+        for backend in backends().iter().filter(|backend| (case.needs)(backend)) {
             let bench = Bench::new(*backend, case.name);
             build(&bench, case);
             for at in 0..case.layers.len() {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tests::ops::Op::{self, *};
 
-use crate::bench::{BACKENDS, Backend, Bench, VFS};
+use crate::bench::{Backend, Bench, VFS, backends};
 use tests::host::provides;
 
 /// Steps in a base layer, and in one or more layers on it.
@@ -259,12 +259,13 @@ pub(crate) fn build(bench: &Bench, case: &Case) {
     }
 }
 
-/// Sets every time of the last day to `secs`.
+/// Sets every time of the last day to `secs`, and that of a root that has none.
 fn settle(root: &Path, secs: i64) {
     let yesterday = SystemTime::now() - Duration::from_secs(86_400);
     for path in tests::tree::portrait(root).unwrap().into_keys() {
         let meta = fs::symlink_metadata(root.join(&path)).unwrap();
-        if meta.modified().unwrap() > yesterday {
+        let time = meta.modified().unwrap();
+        if time > yesterday || time == SystemTime::UNIX_EPOCH {
             tests::ops::apply(root, &[Mtime(path.to_str().unwrap(), secs, 5)]);
         }
     }
@@ -278,7 +279,7 @@ fn every_kind_of_change_shows_as_on_full_copies() {
     for case in CASES {
         let oracle = Bench::new(VFS, case.name);
         build(&oracle, case);
-        for backend in BACKENDS.iter().filter(|backend| (case.needs)(backend)) {
+        for backend in backends().iter().filter(|backend| (case.needs)(backend)) {
             let mut bench = Bench::new(*backend, case.name);
             build(&bench, case);
             let last = name(case.layers.len() - 1);
@@ -301,7 +302,7 @@ fn lower_directories_that_cannot_be_renamed_say_so() {
     if !provides(&[]) {
         return;
     }
-    for backend in BACKENDS.iter().filter(|backend| !backend.renames_lower_dirs) {
+    for backend in backends().iter().filter(|backend| !backend.renames_lower_dirs) {
         let bench = Bench::new(*backend, "rename");
         bench.layer("base", None, BASE);
         bench.create("top", Some("base"));

@@ -5,7 +5,7 @@ use std::fs;
 use drivers::{CreateOptions, ErrorKind};
 use tests::ops::{self, Op};
 
-use crate::bench::{BACKENDS, Backend, Bench, Place, id, kind};
+use crate::bench::{Backend, Bench, Place, backends, id, kind};
 use tests::host::provides;
 
 /// Stacks `count` layers; each has a file of its own and replaces a directory of all.
@@ -30,7 +30,7 @@ fn stack(bench: &Bench, count: usize) {
 /// Runs a case over every driver in memory: a sync of the disk for each layer proves nothing here.
 fn each_in_memory(case: &str, run: impl Fn(&mut Bench)) {
     if provides(&[]) {
-        for backend in BACKENDS {
+        for backend in backends() {
             let place = match backend.place {
                 Place::Disk => Place::Memory,
                 place => place,
@@ -55,18 +55,20 @@ fn look(bench: &Bench, top: usize) {
 #[test]
 fn a_stack_of_128_layers_shows_each() {
     each_in_memory("128 layers", |bench| {
-        stack(bench, 128);
-        for top in [0, 1, 64, 127] {
+        let count = bench.backend.depth.min(128);
+        stack(bench, count);
+        for top in [0, 1, count / 2, count - 1] {
             look(bench, top);
         }
-        assert_eq!(bench.changes("l127", Some("l126")).len(), 5, "{}", bench.label);
+        let (top, below) = (format!("l{}", count - 1), format!("l{}", count - 2));
+        assert_eq!(bench.changes(&top, Some(&below)).len(), 5, "{}", bench.label);
     });
 }
 
 #[test]
 fn a_stack_as_tall_as_the_driver_allows() {
     each_in_memory("tall", |bench| {
-        if bench.backend.depth == usize::MAX || !bench.backend.options.is_empty() {
+        if bench.backend.driver != "overlay2" || !bench.backend.options.is_empty() {
             return;
         }
         stack(bench, bench.backend.depth);

@@ -1,6 +1,6 @@
 //! One table of cases, run over every driver.
 //!
-//! Each module is one part of the contract in `drivers::driver`; [`bench::BACKENDS`] is the list of
+//! Each module is one part of the contract in `drivers::driver`; [`bench::backends`] is the list of
 //! drivers. A new driver is one more line there. What a layer must *show* is not written down: it is
 //! what `vfs`, which keeps full copies, shows after the same steps.
 
@@ -11,6 +11,7 @@ mod changes;
 mod content;
 mod crash;
 mod depth;
+mod guest;
 mod layers;
 mod mounting;
 mod options;

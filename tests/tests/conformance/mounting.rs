@@ -155,7 +155,7 @@ fn a_home_may_have_any_name() {
     if !tests::host::provides(&[]) {
         return;
     }
-    for backend in crate::bench::BACKENDS {
+    for backend in crate::bench::backends() {
         let bench = Bench::named(backend, "strange home", "a:b,c d\\e=é");
         bench.layer("1", None, &[File("f", "1")]);
         bench.layer("2", Some("1"), &[File("g", "2")]);

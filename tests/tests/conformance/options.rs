@@ -6,7 +6,7 @@ use drivers::{CreateOptions, ErrorKind};
 use tests::host::provides;
 use tests::root::TempRoot;
 
-use crate::bench::{BACKENDS, each, id, kind};
+use crate::bench::{backends, each, id, kind};
 
 #[test]
 fn unknown_options_are_refused_by_name() {
@@ -22,6 +22,10 @@ fn unknown_options_are_refused_by_name() {
             let name = option.split('=').next().unwrap_or(option).rsplit('.').next().unwrap_or("");
             assert!(error.to_string().contains(name), "{driver} {option}: {error}");
             assert!(error.to_string().starts_with(driver), "{driver} {option}: {error}");
+        }
+        if driver == "devicemapper" {
+            // These options are its own, and it needs a pool.
+            continue;
         }
         // Another driver's option in a list for all.
         drivers::open(driver, &root.join("home"), &["dm.thinp_percent=95"])
@@ -100,8 +104,9 @@ fn features_in_use_stay_in_use() {
     }
     // Layers with metadata-only copies and renamed directories stay readable when the options that
     // made them are taken away.
-    let with = BACKENDS.iter().find(|backend| backend.options == ["metacopy=on"]).unwrap();
-    let mut bench = crate::bench::Bench::new(*with, "features");
+    let mut backends = backends().into_iter();
+    let Some(with) = backends.find(|backend| backend.options == ["metacopy=on"]) else { return };
+    let mut bench = crate::bench::Bench::new(with, "features");
     use tests::ops::Op::*;
     bench.layer("1", None, &[Dir("d", 0o755), File("d/f", "content"), Mtime("d/f", 5, 5)]);
     bench.layer("2", Some("1"), &[Chmod("d/f", 0o600), Rename("d", "e")]);

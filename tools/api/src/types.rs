@@ -33,6 +33,68 @@ pub struct Info {
     pub containers: u64,
 }
 
+/// The answer of `GET /v1/pool`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolList {
+    /// The pools of the open drivers that have one.
+    pub pools: Vec<Pool>,
+}
+
+/// The space of a driver that keeps its layers on block devices. Sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The driver.
+    pub driver: String,
+    /// The name of the pool's device.
+    pub name: String,
+    /// Where it comes from, for a person.
+    pub source: String,
+    /// The devices that it is made of, where they are known.
+    pub devices: Vec<String>,
+    /// The size of a block: space is given out in these.
+    pub block_size: u64,
+    /// The blocks of all layers.
+    pub data: Fill,
+    /// Which layer has which blocks.
+    pub metadata: Fill,
+    /// What the devices have that the pool can still grow by.
+    pub spare: u64,
+    /// From how many per cent in use the pool grows, where it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<u64>,
+    /// What the pool does now: `rw`, `ro`, `out_of_data_space`.
+    pub mode: String,
+    /// Bytes of data a day that were taken of late, once there is something to compare with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth_per_day: Option<i64>,
+    /// The size of a new layer's file system.
+    pub base_size: u64,
+    /// How many deleted layers wait for their last user.
+    pub deferred: u64,
+}
+
+/// How full something is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fill {
+    /// What is taken.
+    pub used: u64,
+    /// All.
+    pub total: u64,
+}
+
+/// The body of `POST /v1/pool/devices`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddDeviceRequest {
+    /// The driver; none is the only one that has a pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// The absolute path of an empty block device.
+    pub device: String,
+    /// Whether what the device holds may be lost.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// The body of `POST /v1/images/import`; the answer is a stream of [`ImportEvent`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ImportRequest {

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     blame, cat, check_image, commit, cp, diff, history, images, import, info, inspect, layers,
-    prune, ps, rm, rmi, run, tag, tree,
+    pool, prune, ps, rm, rmi, run, tag, tree,
 };
 use crate::context::{Context, Session};
 use crate::exit;
@@ -49,6 +49,7 @@ enum Command {
     Diff(diff::Args),
     Inspect(inspect::Args),
     Info(info::Args),
+    Pool(pool::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -92,6 +93,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Commit(args) => commit::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Info(args) => info::run(&context, args),
+        Command::Pool(args) => pool::run(&context, args),
         _ => anyhow::bail!("a command that needs no daemon"),
     }
 }

@@ -23,11 +23,11 @@ pub use error::{ClientError, Result};
 pub use stream::JsonLines;
 
 use crate::types::{
-    ChangeList, CommitContainerRequest, CommitSnapshotRequest, Container, ContainerList,
-    CreateContainerRequest, ErrorBody, ImageDetails, ImageList, ImageSummary, ImportEvent,
-    ImportRequest, Info, KeyRequest, Mount, MountList, PathChange, PruneRequest,
-    RemoveImageRequest, Removed, SnapshotInfo, SnapshotList, SnapshotRequest, StateRequest,
-    TagRequest, Usage,
+    AddDeviceRequest, ChangeList, CommitContainerRequest, CommitSnapshotRequest, Container,
+    ContainerList, CreateContainerRequest, ErrorBody, ImageDetails, ImageList, ImageSummary,
+    ImportEvent, ImportRequest, Info, KeyRequest, Mount, MountList, PathChange, Pool, PoolList,
+    PruneRequest, RemoveImageRequest, Removed, SnapshotInfo, SnapshotList, SnapshotRequest,
+    StateRequest, TagRequest, Usage,
 };
 
 /// The longest answer that is one object: a list of some hundred thousand entries.
@@ -68,6 +68,16 @@ impl Client {
     /// What the daemon is and holds: `GET /v1/info`.
     pub fn info(&self) -> Result<Info> {
         self.get("/v1/info", &[])
+    }
+
+    /// The pools of the drivers that have one: `GET /v1/pool`.
+    pub fn pools(&self) -> Result<Vec<Pool>> {
+        Ok(self.get::<PoolList>("/v1/pool", &[])?.pools)
+    }
+
+    /// Gives a pool another device, and tells how it is then: `POST /v1/pool/devices`.
+    pub fn add_device(&self, request: &AddDeviceRequest) -> Result<Pool> {
+        self.post("/v1/pool/devices", request)
     }
 
     /// All images, those that came into the store last first: `GET /v1/images`.

@@ -12,6 +12,7 @@ pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod layers;
+pub(crate) mod pool;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod rm;

@@ -4,6 +4,7 @@ mod containers;
 mod images;
 mod import;
 mod info;
+mod pool;
 mod snapshots;
 
 use axum::Router;
@@ -17,6 +18,8 @@ pub(super) const IMPORTS: usize = 4;
 pub(super) fn router() -> Router<App> {
     Router::new()
         .route("/v1/info", get(info::info))
+        .route("/v1/pool", get(pool::list))
+        .route("/v1/pool/devices", post(pool::add_device))
         .route("/v1/images", get(images::list))
         .route("/v1/images/import", post(import::import))
         .route("/v1/images/tag", post(images::tag))

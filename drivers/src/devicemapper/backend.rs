@@ -1,0 +1,262 @@
+//! The contract's part that is the driver's own.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cow::apply::ApplyOptions;
+use cow::change::Changeset;
+use cow::whiteout::WhiteoutFormat;
+use cow_sys::mount_attr;
+
+use super::dm::Use;
+use super::layer::{self, Device};
+use super::volume::{self, Shown, Used};
+use super::{DeviceMapper, crash, in_use, status, writable};
+use crate::backend::{Backend, Difference};
+use crate::call::{Call, HomeCall};
+use crate::driver::{Access, Applied, Capabilities, Finding, Mount, Pool, State, Usage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::check::Required;
+use crate::home::commit::Sealing;
+use crate::home::meta::Meta;
+use crate::home::mounts::{Ending, MERGED};
+use crate::home::{Home, Layer};
+use crate::id::LayerId;
+
+impl Backend for DeviceMapper {
+    fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn able(&self) -> Capabilities {
+        Capabilities { quota: true, client_mounts: true, ..Capabilities::default() }
+    }
+
+    fn check_size(&self, _call: HomeCall, _size: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()> {
+        if meta.state == State::View {
+            return Ok(());
+        }
+        let build = || {
+            let device = self.make_device(meta)?;
+            device.write(dir).inspect_err(|_| {
+                let _ = self.pool.delete(device.thin());
+            })?;
+            crash::point("layer made");
+            Ok(())
+        };
+        build().map_err(|error| call.failed(error))
+    }
+
+    fn fill(&self, call: Call<'_>, layer: &Layer, tar: &mut dyn Read) -> Result<Applied> {
+        let options = ApplyOptions { writeback: true, ..ApplyOptions::new(WhiteoutFormat::Remove) };
+        let apply = || {
+            let dir = self.home.open_in_layer(&layer.id, ".")?;
+            let mut device = Device::read(&dir)?;
+            let held = self.devices.hold(device.thin(), Use::Write)?;
+            let root = self.volumes.open(&held.name, Shown::Writable)?;
+            let applied = cow::apply::apply(&root, tar, &options)?;
+            drop(root);
+            device.content += applied.content_size;
+            device.write(&dir)?;
+            Ok(Applied {
+                tar_size: applied.tar_size,
+                content_size: applied.content_size,
+                entries: applied.entries,
+            })
+        };
+        apply().map_err(|error| call.failed(error))
+    }
+
+    /// The file system is unmounted, clean, and on the disk before the layer is called committed.
+    fn seal(&self, sealing: &Sealing<'_>) -> Result<Usage> {
+        let call = self.home.call("commit", &sealing.layer.id);
+        let failed = |error| call.failed(error);
+        let dir = self.home.open_in_layer(&sealing.layer.id, ".").map_err(failed)?;
+        let mut device = Device::read(&dir).map_err(failed)?;
+        let id = device.thin().id;
+        self.devices.retire(id).map_err(|error| in_use(call, error))?;
+        let measure = || {
+            let held = self.devices.hold(device.thin(), Use::Write)?;
+            let root = self.volumes.open(&held.name, Shown::Writable)?;
+            rustix::fs::syncfs(root.open_dir("")?)
+                .map_err(|errno| root.error("syncfs", "", errno))?;
+            volume::used(&root)
+        };
+        let used = measure().map_err(failed)?;
+        self.devices.retire(id).map_err(|error| in_use(call, error))?;
+        crash::point("file system sealed");
+        device.used = Some(used);
+        device.write(&dir).map_err(failed)?;
+        self.own_space(&device, used, sealing.meta.parent.as_ref()).map_err(failed)
+    }
+
+    fn describe(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<Vec<Mount>> {
+        let describe = || {
+            let (thin, how) = self.shown(&layer.meta())?;
+            let name = self.devices.pin(thin, how, &layer.id)?;
+            let shown = if writable(layer, access) { Shown::Writable } else { Shown::Sealed };
+            Ok(vec![self.volumes.describe(&name, shown)])
+        };
+        describe().map_err(|error| call.failed(error))
+    }
+
+    fn show(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<PathBuf> {
+        let writable = writable(layer, access);
+        self.home.take_mount(call, layer, writable, |target| {
+            let show = || {
+                let (thin, how) = self.shown(&layer.meta())?;
+                // The device stays for as long as it is mounted.
+                let held = self.devices.hold(thin, how)?;
+                let shown = match (how, writable) {
+                    (Use::Read, _) => Shown::Sealed,
+                    (Use::Write, true) => Shown::Writable,
+                    (Use::Write, false) => Shown::Look,
+                };
+                let mount = self.volumes.mount(&held.name, shown)?;
+                if shown == Shown::Look {
+                    mount_attr::set(&mount, &mount_attr::Change::READ_ONLY, false)
+                        .map_err(|errno| cow::Error::sys("mount_setattr", &held.name, errno))?;
+                }
+                cow_sys::mount::attach(&mount, target).map_err(|error| {
+                    let kind = ErrorKind::of_io(error.io());
+                    cow::Error::refused("mount", &held.name, error.to_string(), kind)
+                })
+            };
+            show().map_err(|error| call.failed(error))
+        })
+    }
+
+    fn hide(&self, call: Call<'_>, layer: &Layer) -> Result<()> {
+        self.home.drop_mount(call, layer, Ending::Quick, || {
+            // Without deferred removal it is still there; holding it for a moment takes it away.
+            let touch = || {
+                let (thin, how) = self.shown(&layer.meta())?;
+                if self.pool.dm.info(&self.pool.device_name(thin.id))?.is_some() {
+                    drop(self.devices.hold(thin, how)?);
+                }
+                Ok(())
+            };
+            touch().map_err(|error: cow::Error| call.failed(error))
+        })
+    }
+
+    fn difference(
+        &self,
+        call: Call<'_>,
+        layer: &Layer,
+        base: Option<&LayerId>,
+    ) -> Result<Difference<'_>> {
+        let meta = layer.meta();
+        let below = match base {
+            Some(base) => {
+                self.home.check_ancestor(call, &meta, base)?;
+                Some(base)
+            }
+            None => meta.parent.as_ref(),
+        };
+        if meta.state == State::View && below == meta.parent.as_ref() {
+            return Ok(Difference::new(Changeset::default(), Vec::new()));
+        }
+        let compare = || {
+            let look = |id| {
+                let meta = self.meta(id)?;
+                self.look(&meta)
+            };
+            let lower = below.map(look).transpose()?;
+            let (_held, upper) = self.look(&meta)?;
+            let changes = cow::diff::trees(lower.as_ref().map(|(_, root)| root), &upper)?;
+            Ok(Difference::new(changes, vec![upper]))
+        };
+        compare().map_err(|error| call.failed(error))
+    }
+
+    fn measure(&self, id: &LayerId) -> cow::Result<Usage> {
+        let layer = self
+            .home
+            .layer(self.home.call("usage", id))
+            .map_err(|error| cow::Error::refused("measure", id, error.to_string(), error.kind()))?;
+        let meta = layer.meta();
+        if meta.state == State::View {
+            return Ok(Usage { inodes: 1, ..Usage::default() });
+        }
+        let device = self.device(id)?;
+        let (_held, root) = self.look(&meta)?;
+        self.own_space(&device, volume::used(&root)?, meta.parent.as_ref())
+    }
+
+    fn keys(&self, _call: Call<'_>, layer: &Layer) -> Result<BTreeMap<String, String>> {
+        let mut keys = BTreeMap::from([(
+            "MergedDir".to_owned(),
+            self.home.layer_path(&layer.id, MERGED).display().to_string(),
+        )]);
+        if let Ok((thin, _)) = self.shown(&layer.meta()) {
+            keys.insert("DeviceId".to_owned(), thin.id.to_string());
+            keys.insert("DeviceName".to_owned(), self.pool.device_name(thin.id));
+            keys.insert("DeviceSize".to_owned(), thin.size.to_string());
+        }
+        Ok(keys)
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        status::facts(self)
+    }
+
+    fn required(&self, layer: &Layer) -> Vec<Required> {
+        let own = layer.state() != State::View;
+        own.then_some(Required { name: layer::FILE, data: true }).into_iter().collect()
+    }
+
+    fn inspect(&self) -> Result<Vec<Finding>> {
+        self.check_pool(false)
+    }
+
+    fn mend(&self) -> Result<Vec<Finding>> {
+        self.check_pool(true)
+    }
+
+    fn let_go(&self) -> Result<()> {
+        let call = HomeCall { driver: super::NAME, op: "cleanup" };
+        self.devices.let_go().map_err(|error| call.failed(error))
+    }
+
+    fn pool(&self) -> Option<&dyn Pool> {
+        Some(self)
+    }
+}
+
+impl DeviceMapper {
+    fn meta(&self, id: &LayerId) -> cow::Result<Arc<Meta>> {
+        let layer = self.home.layer(self.home.call("look at", id));
+        let failed = |error: Error| {
+            cow::Error::refused("look at layer", id, error.to_string(), error.kind())
+        };
+        Ok(layer.map_err(failed)?.meta())
+    }
+
+    /// What a layer has taken since it was a snapshot of its parent: what its file system gives out
+    /// now and did not then. What it freed of its parent's makes up for nothing that it was given.
+    fn own_space(
+        &self,
+        device: &Device,
+        used: Used,
+        parent: Option<&LayerId>,
+    ) -> cow::Result<Usage> {
+        let before = match parent {
+            Some(parent) => self.device(parent)?.used,
+            None => Some(self.base.used),
+        };
+        let before = before.unwrap_or_default();
+        let bytes = used.bytes.saturating_sub(before.bytes).max(device.content);
+        // The root's own inode is the first file system's.
+        let inodes = used.inodes.saturating_sub(before.inodes) + 1;
+        let content = if device.content > 0 { device.content } else { bytes };
+        Ok(Usage { bytes, inodes, content })
+    }
+}

@@ -1,0 +1,122 @@
+//! What a crash leaves in the pool, and damage there.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use cow::error::Result as CowResult;
+
+use super::dm::{Thin, ThinId, Use};
+use super::layer::{self, Device};
+use super::{DeviceMapper, NAME};
+use crate::call::HomeCall;
+use crate::driver::{Finding, State};
+use crate::error::Result;
+use crate::home::{Layer, fs};
+use crate::id::LayerId;
+
+/// The directories of a home in which a device may belong to something.
+const PLACES: [&str; 4] = ["layers", "quarantine", "tmp", "trash"];
+
+impl DeviceMapper {
+    /// Compares the pool with the layers; with `mend`, deletes what no layer has and drops active
+    /// layers of which nothing is left.
+    pub(super) fn check_pool(&self, mend: bool) -> Result<Vec<Finding>> {
+        let call = HomeCall { driver: NAME, op: if mend { "repair" } else { "check" } };
+        let failed = |error| call.failed(error);
+        let mut found = Vec::new();
+        if self.pool.fill().map_err(failed)?.needs_check {
+            let problem = "the pool's metadata needs a check: unmount everything, deactivate the \
+                           pool, and run thin_check and, if it finds damage, thin_repair";
+            found.extend(finding(None, problem.to_owned(), false).filter(|_| !mend));
+        }
+        let mut claimed = self.claims().map_err(failed)?;
+        claimed.insert(self.base.device);
+        let there = self.pool.list().map_err(failed)?;
+        // A layer that has lost its file may be the one whose device seems to be nobody's.
+        let blind = self
+            .home
+            .layers()
+            .iter()
+            .any(|layer| layer.state() != State::View && self.device(&layer.id).is_err());
+        let orphans = if blind { Vec::new() } else { self.pool.orphans(&there, &claimed) };
+        for id in orphans {
+            let problem = format!("thin device {id} of the pool belongs to no layer");
+            if mend {
+                self.pool.delete(Thin { id, size: self.pool.block_size }).map_err(failed)?;
+            }
+            found.extend(finding(None, problem, true));
+        }
+        for layer in self.home.layers() {
+            found.extend(self.check_layer(&layer, &there, mend).map_err(failed)?);
+        }
+        Ok(found)
+    }
+
+    /// The devices that the directories of the home name.
+    fn claims(&self) -> CowResult<HashSet<ThinId>> {
+        let mut claims = HashSet::new();
+        for place in PLACES {
+            let dir = match fs::open_dir(self.home.root(), place) {
+                Ok(dir) => dir,
+                Err(error) if error.kind() == cow::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for name in fs::names(&dir)? {
+                let device = fs::open_dir(&dir, &name).and_then(Device::read);
+                claims.extend(device.map(|device| device.thin().id));
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Sees that a layer's device is there, and its file system sound.
+    fn check_layer(
+        &self,
+        layer: &Layer,
+        there: &HashSet<ThinId>,
+        mend: bool,
+    ) -> CowResult<Option<Finding>> {
+        let state = layer.state();
+        let Ok(device) = self.device(&layer.id) else { return Ok(None) };
+        let thin = device.thin();
+        if !there.contains(&thin.id) {
+            // What was promised is a person's to decide.
+            if mend && state == State::Committed {
+                return Ok(None);
+            }
+            let problem = format!("thin device {} of the layer is not in the pool", thin.id);
+            if mend {
+                let call = self.home.call("repair", &layer.id);
+                let removed = self.home.remove(call);
+                removed.map_err(|error| {
+                    cow::Error::refused("remove", &layer.id, error.to_string(), error.kind())
+                })?;
+            }
+            return Ok(finding(Some(layer.id.clone()), problem, state == State::Active));
+        }
+        // A start is quick however many committed layers there are: a crash cannot have hurt them.
+        if mend && state == State::Committed {
+            return Ok(None);
+        }
+        let name = self.pool.device_name(thin.id);
+        if self.pool.dm.open_count(&name)?.is_some_and(|count| count > 0) {
+            return Ok(None);
+        }
+        let how = if state == State::Active { Use::Write } else { Use::Read };
+        let held = self.devices.hold(thin, how)?;
+        // What a crash leaves of an active layer is what its journal is for.
+        let mends = mend || state == State::Active;
+        let damage = self.volumes.check(&held.name, mends && state == State::Active)?;
+        Ok(damage.and_then(|damage| {
+            finding(Some(layer.id.clone()), format!("its file system: {damage}"), false)
+        }))
+    }
+}
+
+fn finding(layer: Option<LayerId>, problem: String, repairable: bool) -> Option<Finding> {
+    let path = match &layer {
+        Some(id) => PathBuf::from("layers").join(id).join(layer::FILE),
+        None => PathBuf::from(super::state::FILE),
+    };
+    Some(Finding { layer, path, problem, repairable })
+}
