@@ -1,5 +1,7 @@
-//! The ioctls of `/dev/fuse` (`linux/fuse.h`): cloned devices and passthrough's backing files.
+//! The ioctls of `/dev/fuse` (`linux/fuse.h`): cloned devices and passthrough's backing files; and the
+//! module's switch for io_uring.
 
+use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::io::{Errno, Result};
@@ -57,4 +59,24 @@ pub fn open_backing(device: impl AsFd, file: impl AsFd) -> Result<u32> {
 pub fn close_backing(device: impl AsFd, id: u32) -> Result<()> {
     let mut id = id;
     ioctl(device.as_fd(), opcode::write::<u32>(MAGIC, 2), &mut id).map(drop)
+}
+
+/// Whether mounts made from now on are offered requests over io_uring (Linux 6.14).
+const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
+
+/// Lets the kernel offer requests over io_uring to every FUSE mount made from now on.
+///
+/// This is a setting of the whole machine, off by default: a program may call this only where its
+/// configuration asks for it. Mounts that are there are not disturbed, neither by this nor when somebody
+/// switches it off again.
+///
+/// # Errors
+/// `NotFound` where the kernel does not have it, or the module `fuse` is not loaded yet;
+/// `PermissionDenied` without privilege.
+pub fn enable_uring() -> std::io::Result<()> {
+    if std::fs::read(ENABLE_URING)?.starts_with(b"Y") {
+        return Ok(());
+    }
+    // Never made where it is missing.
+    std::fs::File::options().write(true).open(ENABLE_URING)?.write_all(b"Y")
 }

@@ -45,6 +45,31 @@ impl Fs {
         Ok(())
     }
 
+    /// Reads into the place that the reply will be taken from.
+    pub(super) fn read_into(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        place: &mut [u8],
+    ) -> Result<usize, Errno> {
+        args.u64()?;
+        let (offset, size) = (args.u64()?, args.u32()?);
+        let node = self.table.get(header.node)?;
+        let file = self.file(&node, false)?;
+        let size = place.len().min(size as usize);
+        let mut done = 0;
+        while done < size {
+            match rustix::io::pread(&file, &mut place[done..size], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
     pub(super) fn op_write(
         &self,
         header: &Header,

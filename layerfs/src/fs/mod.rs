@@ -196,21 +196,44 @@ impl Fs {
             op::INTERRUPT => return Verdict::Silent,
             _ => {}
         }
-        let answer = self.operate(header, args, out);
+        match self.note(header, self.operate(header, args, out)) {
+            Ok(()) => Verdict::Reply,
+            Err(error) => Verdict::Error(error),
+        }
+    }
+
+    /// Carries out one `READ` and puts the data where the transport wants it, without a copy; returns
+    /// how much there is.
+    ///
+    /// # Errors
+    /// What the request is answered with.
+    pub fn dispatch_read(
+        &self,
+        header: &Header,
+        args: Args<'_>,
+        place: &mut [u8],
+    ) -> Result<usize, Errno> {
+        self.stats.count(header.opcode);
+        self.note(header, self.read_into(header, args, place))
+    }
+
+    /// Logs and counts what became of a request.
+    fn note<T: std::fmt::Debug>(
+        &self,
+        header: &Header,
+        answer: Result<T, Errno>,
+    ) -> Result<T, Errno> {
         if self.options.debug {
             tracing::debug!(op = op_name(header.opcode), node = header.node, ?answer);
         }
-        match answer {
-            Ok(()) => Verdict::Reply,
-            Err(error) => {
-                if is_fault(error) {
-                    Stats::add(&self.stats.faults);
-                    let op = op_name(header.opcode);
-                    tracing::warn!(op, node = header.node, %error, "request failed");
-                }
-                Verdict::Error(error)
-            }
+        if let Err(error) = &answer
+            && is_fault(*error)
+        {
+            Stats::add(&self.stats.faults);
+            let op = op_name(header.opcode);
+            tracing::warn!(op, node = header.node, %error, "request failed");
         }
+        answer
     }
 
     fn operate(&self, header: &Header, args: Args<'_>, out: &mut Out) -> Result<(), Errno> {

@@ -50,7 +50,7 @@ impl Enabled {
             if before.is_empty() {
                 users.write_all(fs::read_to_string(PARAMETER)?.trim().as_bytes())?;
             }
-            fs::write(PARAMETER, "Y")?;
+            cow_sys::fuse::enable_uring()?;
         }
         flock(&users, FlockOperation::LockShared)?;
         Ok(Self(users))
