@@ -6,7 +6,7 @@ case "${1:-build}" in
 build) packages="gcc libc6-dev pkg-config libclang-dev libdevmapper-dev libseccomp-dev make" ;;
 run) packages="mmdebstrap" ;;
 test)
-    packages="mmdebstrap buildah umoci attr acl libcap2-bin busybox-static e2fsprogs btrfs-progs python3"
+    packages="mmdebstrap buildah umoci rsync attr acl libcap2-bin busybox-static e2fsprogs btrfs-progs python3"
     packages="$packages fuse-overlayfs"
     # A kernel with a device mapper, run as a process, and what sets up and checks its pools.
     packages="$packages user-mode-linux kmod lvm2 thin-provisioning-tools xfsprogs"

@@ -23,6 +23,23 @@ pub enum Contents {
     Digest,
 }
 
+impl Contents {
+    /// Finds out about the content of the entry that a reader has just given.
+    ///
+    /// # Errors
+    /// Those of [`Reader::content`].
+    pub fn of<R: Read>(self, reader: &mut Reader<R>, entry: &Entry) -> Result<Content> {
+        let mut content = Content::default();
+        if entry.kind == EntryKind::File {
+            content.offset = Some(reader.position());
+            if self == Self::Digest {
+                content.digest = digest(reader, entry)?;
+            }
+        }
+        Ok(content)
+    }
+}
+
 impl Index {
     /// Makes an index of a layer from its uncompressed tar, up to the end of the archive.
     ///
@@ -32,13 +49,7 @@ impl Index {
         let mut builder = Builder::new();
         let mut entry = Entry::default();
         while reader.next_entry(&mut entry)? {
-            let mut content = Content::default();
-            if entry.kind == EntryKind::File {
-                content.offset = Some(reader.position());
-                if contents == Contents::Digest {
-                    content.digest = digest(reader, &entry)?;
-                }
-            }
+            let content = contents.of(reader, &entry)?;
             builder.push(&entry, content)?;
         }
         builder.finish()

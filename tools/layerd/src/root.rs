@@ -6,6 +6,7 @@
 //!        catalogue.redb  the index; can be rebuilt from everything else
 //!        images/<hex>/   config.json (its digest is the name) and image.json (names, drivers)
 //!        <driver>/       the home of each driver that was ever used
+//!        files/<hex>     lists of the files of layers, by diffID; may be lost at any time
 //!        tmp/            emptied whenever the store is opened
 //! ```
 
@@ -23,6 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) const CATALOGUE: &str = "catalogue.redb";
 /// The name of the directory of image files in the root.
 pub(crate) const IMAGES: &str = "images";
+/// The name of the directory of lists of files in the root.
+pub(crate) const FILES: &str = "files";
 /// The name of the directory of unfinished things in the root.
 pub(crate) const TMP: &str = "tmp";
 const LOCK: &str = "lock";
@@ -151,7 +154,7 @@ impl Root {
     fn prepare(&self) -> Result<()> {
         let mode = Mode::RWXU;
         fs::fchmod(&self.dir, mode).map_err(|e| Error::sys("fchmod", &self.path, e))?;
-        for name in [IMAGES, TMP] {
+        for name in [IMAGES, FILES, TMP] {
             match fs::mkdirat(&self.dir, name, mode) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(Error::sys("mkdirat", name, error)),
@@ -290,18 +293,23 @@ pub(crate) fn names(dir: impl AsFd, label: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// Opens a regular file for reading; none if there is none.
+pub(crate) fn open_opt(dir: impl AsFd, name: &str) -> Result<Option<std::fs::File>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    match fs::openat(dir, name, flags, Mode::empty()) {
+        Ok(fd) => Ok(Some(std::fs::File::from(fd))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(Error::sys("openat", name, error)),
+    }
+}
+
 /// Reads a regular file whole; none if there is none.
 pub(crate) fn read_opt(dir: impl AsFd, name: &str) -> Result<Option<Vec<u8>>> {
     read_up_to(dir, name, MAX_FILE)
 }
 
 fn read_up_to(dir: impl AsFd, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = match fs::openat(dir, name, flags, Mode::empty()) {
-        Ok(fd) => std::fs::File::from(fd),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(Error::sys("openat", name, error)),
-    };
+    let Some(file) = open_opt(dir, name)? else { return Ok(None) };
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1))
         .read_to_end(&mut bytes)

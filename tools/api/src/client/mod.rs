@@ -25,9 +25,9 @@ pub use stream::JsonLines;
 use crate::types::{
     AddDeviceRequest, ChangeList, CommitContainerRequest, CommitSnapshotRequest, Container,
     ContainerList, CreateContainerRequest, ErrorBody, ImageDetails, ImageList, ImageSummary,
-    ImportEvent, ImportRequest, Info, KeyRequest, Mount, MountList, PathChange, Pool, PoolList,
-    PruneRequest, RemoveImageRequest, Removed, SnapshotInfo, SnapshotList, SnapshotRequest,
-    StateRequest, TagRequest, Usage,
+    ImportEvent, ImportRequest, Info, KeyRequest, LayerFile, LayerList, LayerSummary, Mount,
+    MountList, PathChange, Pool, PoolList, PruneRequest, RemoveImageRequest, Removed, SnapshotInfo,
+    SnapshotList, SnapshotRequest, StateRequest, TagRequest, Usage,
 };
 
 /// The longest answer that is one object: a list of some hundred thousand entries.
@@ -97,6 +97,35 @@ impl Client {
     pub fn import(&self, request: &ImportRequest) -> Result<JsonLines<ImportEvent>> {
         let answer = self.send("/v1/images/import", request)?;
         Ok(JsonLines::new(answer.into_body(), self.socket.clone()))
+    }
+
+    /// All layers of images: `GET /v1/layers`.
+    pub fn layers(&self) -> Result<Vec<LayerSummary>> {
+        Ok(self.get::<LayerList>("/v1/layers", &[])?.layers)
+    }
+
+    /// The files of a layer: `GET /v1/layers/{chainID}/files`.
+    pub fn layer_files(&self, chain_id: &str) -> Result<JsonLines<LayerFile>> {
+        let answer = self.open(&format!("/v1/layers/{}/files", escape(chain_id)))?;
+        Ok(JsonLines::new(answer.into_body(), self.socket.clone()))
+    }
+
+    /// A layer's uncompressed tar: `GET /v1/layers/{chainID}/tar`.
+    pub fn layer_tar(&self, chain_id: &str) -> Result<impl Read + use<>> {
+        let answer = self.open(&format!("/v1/layers/{}/tar", escape(chain_id)))?;
+        Ok(answer.into_body().into_with_config().limit(u64::MAX).reader())
+    }
+
+    /// The files that a container changed: `GET /v1/containers/{id}/files`.
+    pub fn container_files(&self, id: &str) -> Result<JsonLines<LayerFile>> {
+        let answer = self.open(&format!("/v1/containers/{}/files", escape(id)))?;
+        Ok(JsonLines::new(answer.into_body(), self.socket.clone()))
+    }
+
+    /// A container's changes as an uncompressed layer tar: `GET /v1/containers/{id}/tar`.
+    pub fn container_tar(&self, id: &str) -> Result<impl Read + use<>> {
+        let answer = self.open(&format!("/v1/containers/{}/tar", escape(id)))?;
+        Ok(answer.into_body().into_with_config().limit(u64::MAX).reader())
     }
 
     /// Gives an image a name: `POST /v1/images/tag`.
@@ -197,6 +226,10 @@ impl Client {
     fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T> {
         let request = self.agent.get(uri(path)).query_pairs(query.iter().copied());
         self.object(self.checked(request.call())?)
+    }
+
+    fn open(&self, path: &str) -> Result<Response<Body>> {
+        self.checked(self.agent.get(uri(path)).call())
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {

@@ -179,7 +179,7 @@ impl Archive {
 }
 
 /// Gives the files whose content begins at the wanted places, and reads no further than the last.
-fn pick<R: Read>(
+pub(super) fn pick<R: Read>(
     reader: &mut Reader<R>,
     wanted: &BTreeMap<u64, usize>,
     sink: &mut Sink<'_>,
@@ -205,6 +205,8 @@ fn pick<R: Read>(
             }
         }
     }
+    // A container may change between being listed and being read.
+    anyhow::ensure!(left == 0, "{left} files are not where they were: they have changed meanwhile");
     Ok(())
 }
 

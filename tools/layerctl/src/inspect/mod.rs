@@ -16,6 +16,7 @@ mod paths;
 mod rolled;
 mod space;
 mod steps;
+mod store;
 mod subject;
 mod target;
 mod text;
@@ -38,10 +39,9 @@ use crate::context::Session;
 /// A name of a file that exists, or one that looks like a path, is an archive or directory; anything
 /// else is looked for in the store.
 pub(crate) fn open(session: &Session, target: &Target) -> anyhow::Result<Subject> {
-    let _ = session;
     let subject = match &target.file {
         Some(file) => open_file(Path::new(file), target.image.as_deref())?,
-        None => anyhow::bail!("{}: no such file", target.what),
+        None => store::open(&session.context()?.client, &target.what)?,
     };
     match &target.layer {
         Some(layer) => subject.up_to(layer),

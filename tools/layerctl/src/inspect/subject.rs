@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Image,
     /// A layer with those below it.
     Layer,
+    /// A container: its image's layers and its changes on top.
+    Container,
     /// A directory, as one layer.
     Directory,
 }

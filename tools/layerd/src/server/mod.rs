@@ -15,6 +15,7 @@ mod plugin;
 mod stop;
 mod v1;
 mod work;
+mod written;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -11,6 +11,7 @@ mod backends;
 pub(crate) mod claims;
 mod commit;
 mod containers;
+mod files;
 mod images;
 mod labels;
 mod names;
@@ -29,6 +30,7 @@ use drivers::{Driver, LayerId};
 
 pub use backends::Opener;
 pub use containers::{CommitContainer, NewContainer, PathChange, Report};
+pub use files::KnownLayer;
 pub use images::{PruneScope, Removed};
 pub use labels::LabelUpdate;
 pub use snapshots::NewSnapshot;
@@ -61,6 +63,8 @@ pub struct Store {
     owners: Claims<(String, LayerId)>,
     pub(crate) pins: Pins,
     image_lock: Mutex<()>,
+    /// Held while a list of files is made.
+    list_lock: Mutex<()>,
     /// Some image's files cannot be read, so that no layer may be called unreferenced until a repair.
     pub(crate) blind: bool,
     next_id: AtomicU64,

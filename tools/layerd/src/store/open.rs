@@ -42,6 +42,7 @@ impl Store {
             owners: Claims::default(),
             pins: Pins::default(),
             image_lock: Mutex::default(),
+            list_lock: Mutex::default(),
             blind: false,
             next_id: AtomicU64::new(1),
         };

@@ -9,19 +9,13 @@
 //! | bytes of one tar in memory | 256 KiB on the way out, besides the connection's own buffers |
 //! | how long a client may neither send nor take a byte | 300 s, then its tar is given up |
 
-use std::io::{self, Read, Write};
-use std::pin::Pin;
+use std::io::{self, Read};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Frame;
 use hyper::header::CONTENT_TYPE;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::StreamExt as _;
 
@@ -31,14 +25,11 @@ use super::{NAMESPACE, calls, layers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::App;
 use crate::server::extract::Json;
+use crate::server::written::{self, PATIENCE, stalls};
 use crate::store::Store;
 
 /// Tars that are sent or taken at once: each has a thread and buffers.
 const TARS: usize = 256;
-/// How long a client may neither send nor take a byte.
-const PATIENCE: Duration = Duration::from_secs(300);
-/// Bytes of a diff that become one chunk.
-const CHUNK: usize = 64 << 10;
 /// Chunks on their way between the network and the store.
 const DEPTH: usize = 2;
 
@@ -57,7 +48,7 @@ impl Default for Streams {
 
 impl Streams {
     /// Waits for a place.
-    async fn place(&self) -> impl Sized + Send + use<> {
+    pub(in crate::server) async fn place(&self) -> impl Sized + Send + use<> {
         // The semaphore is never closed.
         Arc::clone(&self.places).acquire_owned().await
     }
@@ -73,115 +64,15 @@ pub(super) async fn diff(
 ) -> std::result::Result<Response, Failure> {
     let held = app.streams.locks.shared(&request.id).await;
     let held = (app.streams.place().await, held);
-    let (sender, mut chunks) = mpsc::channel(DEPTH);
     let store = Arc::clone(&app.store);
-    let runtime = Handle::current();
-    on_a_thread("diff", move || {
+    let body = written::body("docker-diff", move |out| {
         let _held = held;
-        let mut out = Chunks { sender, buffer: Vec::with_capacity(CHUNK), runtime };
         let base = calls::base(&request.parent);
-        let outcome = store
-            .snapshot_diff(NAMESPACE, &request.id, base, &mut out)
-            .and_then(|_| out.end().map_err(|error| Error::sys("send diff", "", error)));
-        if let Err(error) = outcome {
-            tracing::warn!(id = request.id, %error, "a diff failed");
-            // Full or closed: the client stalls or is gone, and what it has had does not end well.
-            drop(out.sender.try_send(Err(error)));
-        }
-    })?;
-    let first = chunks.recv().await.unwrap_or_else(|| Err(broken_off()))?;
-    let body = Body::new(Diff { first: Some(first), chunks });
+        let outcome = store.snapshot_diff(NAMESPACE, &request.id, base, out).map(drop);
+        outcome.inspect_err(|error| tracing::warn!(id = request.id, %error, "a diff failed"))
+    });
+    let body = body.await?;
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], body).into_response())
-}
-
-/// A writer whose chunks go to the client.
-struct Chunks {
-    sender: mpsc::Sender<Result<Bytes>>,
-    buffer: Vec<u8>,
-    runtime: Handle,
-}
-
-impl Chunks {
-    /// Sends what is left, and an empty chunk: without one the tar has not come to its end.
-    fn end(&mut self) -> io::Result<()> {
-        self.flush()?;
-        self.send(Ok(Bytes::new()))
-    }
-
-    /// Waits until the client has taken what is before this chunk, but not for ever.
-    fn send(&self, chunk: Result<Bytes>) -> io::Result<()> {
-        let chunk = match self.sender.try_send(chunk) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Closed(_)) => return Err(gone()),
-            Err(TrySendError::Full(chunk)) => chunk,
-        };
-        let sent = async { tokio::time::timeout(PATIENCE, self.sender.send(chunk)).await };
-        match self.runtime.block_on(sent) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(gone()),
-            Err(_) => Err(stalls()),
-        }
-    }
-}
-
-fn gone() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone")
-}
-
-fn broken_off() -> Error {
-    Error::sys("send diff", "", io::Error::from(io::ErrorKind::UnexpectedEof))
-}
-
-fn stalls() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the client stalls")
-}
-
-impl Write for Chunks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = CHUNK - self.buffer.len();
-        let taken = bytes.len().min(room);
-        self.buffer.extend_from_slice(&bytes[..taken]);
-        if self.buffer.len() == CHUNK {
-            self.flush()?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
-        self.send(Ok(chunk.into()))
-    }
-}
-
-/// The body of a diff.
-struct Diff {
-    first: Option<Bytes>,
-    chunks: mpsc::Receiver<Result<Bytes>>,
-}
-
-impl hyper::body::Body for Diff {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>>>> {
-        let chunk = match self.first.take() {
-            Some(first) => Ok(first),
-            None => match self.chunks.poll_recv(context) {
-                Poll::Ready(chunk) => chunk.unwrap_or_else(|| Err(broken_off())),
-                Poll::Pending => return Poll::Pending,
-            },
-        };
-        Poll::Ready(match chunk {
-            Ok(end) if end.is_empty() => None,
-            other => Some(other.map(Frame::data)),
-        })
-    }
 }
 
 /// `GraphDriver.ApplyDiff`: the layer and its parent are in the query, the body is the tar.

@@ -4,6 +4,7 @@ mod containers;
 mod images;
 mod import;
 mod info;
+mod layers;
 mod pool;
 mod snapshots;
 
@@ -27,6 +28,11 @@ pub(super) fn router() -> Router<App> {
         .route("/v1/images/{*reference}", get(images::inspect))
         .route("/v1/prune", post(images::prune))
         .route("/v1/gc", post(images::gc))
+        .route("/v1/layers", get(layers::list))
+        .route("/v1/layers/{chain_id}/files", get(layers::files))
+        .route("/v1/layers/{chain_id}/tar", get(layers::tar))
+        .route("/v1/containers/{id}/files", get(layers::container_files))
+        .route("/v1/containers/{id}/tar", get(layers::container_tar))
         .route("/v1/snapshots", get(snapshots::list).post(snapshots::prepare))
         .route("/v1/snapshots/mounts", get(snapshots::mounts))
         .route("/v1/snapshots/usage", get(snapshots::usage))

@@ -1,0 +1,240 @@
+//! An image, layer or container of the store, over the socket.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use cow::digest::Digest;
+use cow::index::{Builder, Content, Index};
+use cow::meta::{Device, Time};
+use cow::tar::{Entry, EntryKind, Reader, Segment};
+use image::ImageConfig;
+use layerd_api::{Client, ClientError, ImageDetails, LayerFile, LayerSummary};
+
+use super::archive::pick;
+use super::subject::{Contents, Kept, Kind, Layer, Layers, SHORTEST_ID, Sink, Subject};
+use crate::names::{familiar, short};
+
+/// Where the files of one layer are asked for.
+#[derive(Clone, Debug)]
+enum At {
+    /// A layer of images, by chainID.
+    Layer(String),
+    /// What a container changed.
+    Container(String),
+}
+
+#[derive(Debug)]
+struct Store {
+    client: Client,
+    layers: Vec<At>,
+    read: RefCell<BTreeMap<usize, Arc<Index>>>,
+}
+
+/// Finds a container, image or layer, in this order, by name, id or the beginning of an id.
+pub(crate) fn open(client: &Client, name: &str) -> anyhow::Result<Subject> {
+    if let Some(container) = known(client.container(name))? {
+        let image = client.image(&container.image)?;
+        let mut parts = Parts::of(client, &image)?;
+        parts.at.push(At::Container(container.id.clone()));
+        parts.layers.push(Layer {
+            number: parts.layers.len() + 1,
+            parent: parts.layers.last().and_then(|layer| layer.chain_id.clone()),
+            containers: vec![container.name.clone()],
+            ..Layer::default()
+        });
+        return parts.subject(client, Kind::Container, container.name, container.id);
+    }
+    if let Some(image) = known(client.image(name))? {
+        let called = called(&image);
+        let id = image.image.id.clone();
+        return Parts::of(client, &image)?.subject(client, Kind::Image, called, id);
+    }
+    layer(client, name)
+}
+
+/// A layer that is named by the beginning of its chainID or diffID, in an image that has it.
+fn layer(client: &Client, name: &str) -> anyhow::Result<Subject> {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    let is_hex = digits.len() >= SHORTEST_ID && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let begins = |id: &str| id.strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(digits));
+    let layers = if is_hex { client.layers()? } else { Vec::new() };
+    let mut found: Vec<_> = layers.iter().filter(|layer| begins(&layer.chain_id)).collect();
+    if found.is_empty() {
+        found = layers.iter().filter(|layer| begins(&layer.diff_id)).collect();
+    }
+    let layer = match found[..] {
+        [layer] => layer,
+        [] => bail!("no such image, container or layer: {name}"),
+        _ => bail!("{name} is the beginning of several layers' ids"),
+    };
+    let image = layer.images.first().with_context(|| format!("no image has the layer {name}"))?;
+    let image = client.image(image)?;
+    let called = called(&image);
+    let id = image.image.id.clone();
+    let subject = Parts::of(client, &image)?.subject(client, Kind::Image, called, id)?;
+    subject.up_to(&layer.chain_id)
+}
+
+fn called(image: &ImageDetails) -> String {
+    match image.image.names.first() {
+        Some(name) => familiar(name).to_owned(),
+        None => short(&image.image.id).to_owned(),
+    }
+}
+
+pub(crate) fn known<T>(answer: Result<T, ClientError>) -> anyhow::Result<Option<T>> {
+    match answer {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What a subject is made of.
+struct Parts {
+    config: ImageConfig,
+    layers: Vec<Layer>,
+    at: Vec<At>,
+}
+
+impl Parts {
+    fn of(client: &Client, image: &ImageDetails) -> anyhow::Result<Self> {
+        let config = serde_json::from_value(image.config.clone())
+            .with_context(|| format!("the config of {}", image.image.id))?;
+        let names: BTreeMap<String, String> = client
+            .images()?
+            .into_iter()
+            .map(|image| {
+                let name = image.names.first().map(|name| familiar(name).to_owned());
+                let name = name.unwrap_or_else(|| short(&image.id).to_owned());
+                (image.id, name)
+            })
+            .collect();
+        let known: BTreeMap<String, LayerSummary> =
+            client.layers()?.into_iter().map(|layer| (layer.chain_id.clone(), layer)).collect();
+        let mut layers = Vec::new();
+        for (at, chain) in image.image.layers.iter().enumerate() {
+            let layer = known.get(chain).with_context(|| format!("the layer {chain} is gone"))?;
+            layers.push(facts(layer, at + 1, &names));
+        }
+        let at = image.image.layers.iter().cloned().map(At::Layer).collect();
+        Ok(Self { config, layers, at })
+    }
+
+    fn subject(
+        self,
+        client: &Client,
+        kind: Kind,
+        name: String,
+        id: String,
+    ) -> anyhow::Result<Subject> {
+        let source = Store { client: client.clone(), layers: self.at, read: RefCell::default() };
+        Ok(Subject::new(kind, name, Some(id), Some(self.config), self.layers, Box::new(source)))
+    }
+}
+
+fn facts(layer: &LayerSummary, number: usize, names: &BTreeMap<String, String>) -> Layer {
+    Layer {
+        number,
+        diff_id: Some(layer.diff_id.clone()),
+        chain_id: Some(layer.chain_id.clone()),
+        parent: layer.parent.clone(),
+        kept: layer
+            .kept
+            .iter()
+            .map(|kept| Kept {
+                driver: kept.driver.clone(),
+                layer: kept.layer.clone(),
+                bytes: kept.usage.bytes,
+                inodes: kept.usage.inodes,
+            })
+            .collect(),
+        tar_size: Some(layer.tar_size),
+        images: layer
+            .images
+            .iter()
+            .map(|id| names.get(id).cloned().unwrap_or_else(|| short(id).to_owned()))
+            .collect(),
+        containers: layer.containers.iter().map(|id| short(id).to_owned()).collect(),
+        ..Layer::default()
+    }
+}
+
+impl Layers for Store {
+    /// The daemon's lists have digests in any case.
+    fn index(&self, layer: usize, _: Contents) -> anyhow::Result<Arc<Index>> {
+        if let Some(index) = self.read.borrow().get(&layer) {
+            return Ok(Arc::clone(index));
+        }
+        let files = match &self.layers[layer] {
+            At::Layer(chain) => self.client.layer_files(chain)?,
+            At::Container(id) => self.client.container_files(id)?,
+        };
+        let mut builder = Builder::new();
+        for file in files {
+            let (entry, content) = entry(file?)?;
+            builder.push(&entry, content)?;
+        }
+        let index = Arc::new(builder.finish()?);
+        self.read.borrow_mut().insert(layer, Arc::clone(&index));
+        Ok(index)
+    }
+
+    fn read(
+        &self,
+        layer: usize,
+        index: &Index,
+        rows: &[usize],
+        sink: &mut Sink<'_>,
+    ) -> anyhow::Result<()> {
+        let wanted: BTreeMap<u64, usize> =
+            rows.iter().filter_map(|row| Some((index.get(*row)?.offset()?, *row))).collect();
+        match &self.layers[layer] {
+            At::Layer(chain) => {
+                pick(&mut Reader::new(self.client.layer_tar(chain)?), &wanted, sink)
+            }
+            At::Container(id) => {
+                pick(&mut Reader::new(self.client.container_tar(id)?), &wanted, sink)
+            }
+        }
+    }
+}
+
+/// A line of a list as the entry of the tar that it was made of.
+fn entry(file: LayerFile) -> anyhow::Result<(Entry, Content)> {
+    let device = || {
+        let (major, minor) = file.device.unwrap_or_default();
+        Device { major, minor }
+    };
+    let kind = match file.kind.as_str() {
+        "file" => EntryKind::File,
+        "hardlink" => EntryKind::HardLink,
+        "symlink" => EntryKind::Symlink,
+        "dir" => EntryKind::Dir,
+        "char" => EntryKind::Char(device()),
+        "block" => EntryKind::Block(device()),
+        "fifo" => EntryKind::Fifo,
+        other => bail!("the daemon lists a file of the kind {other:?}"),
+    };
+    let digest = file.sha256.map(|hex| format!("sha256:{hex}").parse::<Digest>()).transpose()?;
+    let (secs, nanos) = file.mtime;
+    let entry = Entry {
+        path: file.path.into_bytes(),
+        kind,
+        mode: file.mode,
+        uid: file.uid,
+        gid: file.gid,
+        mtime: Time { secs, nanos },
+        size: file.size,
+        link: file.link.map(layerd_api::Text::into_bytes).unwrap_or_default(),
+        xattrs: file
+            .xattrs
+            .into_iter()
+            .map(|(name, value)| (name.into_bytes(), value.into_bytes()))
+            .collect(),
+        sparse: file.stored.map(|len| vec![Segment { offset: 0, len }]),
+    };
+    Ok((entry, Content { digest, offset: file.offset }))
+}
