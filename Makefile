@@ -45,7 +45,8 @@ bench: build
 
 install: build
 	install -D -m 0755 -t $(DESTDIR)/usr/local/bin \
-		target/release/layerd target/release/layerctl target/release/layerun
+		target/release/layerd target/release/layerctl target/release/layerun \
+		target/release/layerfs
 
 clean:
 	$(CARGO) clean

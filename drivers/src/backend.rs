@@ -231,6 +231,13 @@ impl<B: Backend> Driver for B {
         self.hide(call, &layer)
     }
 
+    fn release(&self, id: &LayerId) -> Result<()> {
+        let call = self.home().call("unmount", id);
+        let layer = self.home().layer(call)?;
+        self.home().let_go(&layer);
+        self.hide(call, &layer)
+    }
+
     fn changes(&self, id: &LayerId, base: Option<&LayerId>) -> Result<Changeset> {
         let call = self.home().call("changes", id);
         let layer = self.home().layer(call)?;

@@ -288,6 +288,14 @@ pub trait Driver: Send + Sync + Debug {
     /// `NotFound` for an unknown layer.
     fn unmount(&self, id: &LayerId) -> Result<()>;
 
+    /// Drops all references and unmounts, for clients that never say when they are done with a mount.
+    ///
+    /// # Errors
+    /// Those of [`Driver::unmount`].
+    fn release(&self, id: &LayerId) -> Result<()> {
+        self.unmount(id)
+    }
+
     /// How a layer differs from the one below it (or from `base`, an ancestor), exactly: a file
     /// copied up but not changed is no change, and content is compared where metadata cannot tell.
     ///

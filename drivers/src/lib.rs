@@ -12,6 +12,7 @@ mod call;
 mod devicemapper;
 pub mod driver;
 pub mod error;
+mod fuse;
 mod home;
 pub mod id;
 pub mod mountinfo;

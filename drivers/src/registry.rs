@@ -4,14 +4,15 @@ use std::path::Path;
 
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind, Result};
-use crate::{btrfs, devicemapper, overlay2, vfs};
+use crate::{btrfs, devicemapper, fuse, overlay2, vfs};
 
 /// All drivers.
-pub const NAMES: [&str; 4] = [overlay2::NAME, btrfs::NAME, devicemapper::NAME, vfs::NAME];
+pub const NAMES: [&str; 5] =
+    [overlay2::NAME, btrfs::NAME, devicemapper::NAME, fuse::NAME, vfs::NAME];
 
 /// The drivers that need nothing to be set up, in the order in which [`probe`] tries them: the one
 /// that copies everything is last.
-const PROBED: [&str; 3] = [overlay2::NAME, btrfs::NAME, vfs::NAME];
+const PROBED: [&str; 4] = [overlay2::NAME, btrfs::NAME, fuse::NAME, vfs::NAME];
 
 /// Opens a driver on its home, which is made if it is not there.
 ///
@@ -28,6 +29,7 @@ pub fn open<S: AsRef<str>>(name: &str, home: &Path, options: &[S]) -> Result<Box
         overlay2::NAME => Ok(Box::new(overlay2::open(home, options)?)),
         btrfs::NAME => Ok(Box::new(btrfs::Btrfs::open(home, options)?)),
         devicemapper::NAME => Ok(Box::new(devicemapper::DeviceMapper::open(home, options)?)),
+        fuse::NAME => Ok(Box::new(fuse::open(home, options)?)),
         vfs::NAME => Ok(Box::new(vfs::Vfs::open(home, options)?)),
         _ => Err(Error::Driver {
             driver: "drivers",
@@ -54,6 +56,7 @@ pub fn probe(root: &Path) -> Result<&'static str> {
         let works = match name {
             overlay2::NAME => overlay2::probe(root),
             btrfs::NAME => btrfs::Btrfs::probe(root),
+            fuse::NAME => fuse::probe(root),
             _ => vfs::Vfs::probe(root),
         };
         match works {

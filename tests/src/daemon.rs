@@ -149,8 +149,21 @@ impl Daemon {
     /// # Panics
     /// When it has ended by itself.
     #[must_use]
-    pub fn kill(mut self) -> TempDir {
-        self.signal(Signal::KILL);
+    pub fn kill(self) -> TempDir {
+        self.end(Signal::KILL)
+    }
+
+    /// Asks it to end, as its service manager does, and gives its directory for another one.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[must_use]
+    pub fn stop(self) -> TempDir {
+        self.end(Signal::TERM)
+    }
+
+    fn end(mut self, signal: Signal) -> TempDir {
+        self.signal(signal);
         self.wait();
         self.dir.take().expect("a living daemon")
     }

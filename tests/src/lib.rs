@@ -10,6 +10,7 @@ pub mod docker;
 pub mod engines;
 pub mod grpc;
 pub mod host;
+pub mod layerfs;
 pub mod load;
 pub mod ops;
 pub mod programs;

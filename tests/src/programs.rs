@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The path of `layerd`, `layerctl` or `layerun`, built from the sources as they are.
+/// The path of `layerd`, `layerctl`, `layerun` or `layerfs`, built from the sources as they are.
 ///
 /// Cargo builds the programs of other packages neither for a test of this one nor tells where they
 /// are, so the first call has it build them, which is a matter of a moment when they are fresh.
@@ -24,9 +24,18 @@ pub fn path(name: &str) -> PathBuf {
     dir.join(name)
 }
 
+/// The options without which a driver that is opened by a test, not by layerd, does not work.
+#[must_use]
+pub fn options(driver: &str) -> Vec<String> {
+    // layerd finds it beside itself.
+    let program = || format!("fuse.program={}", path("layerfs").display());
+    (driver == "fuse").then(program).into_iter().collect()
+}
+
 fn build(release: bool) {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--bins", "-p", "layerd", "-p", "layerctl", "-p", "layerun"]);
+    cargo.args(["-p", "layerfs"]);
     if release {
         cargo.arg("--release");
     }

@@ -117,6 +117,24 @@ impl Home {
         self.put_on(call, layer, mount).inspect_err(|_| *mounted = Mounted::default())
     }
 
+    /// Takes off what `is_dead` says nobody serves any more; nobody can be using it.
+    pub(crate) fn forget_dead_mounts(&self, is_dead: impl Fn(&LayerId) -> bool) -> Result<()> {
+        for layer in self.layers() {
+            let mut mounted = layer.mounted();
+            if mounted.count > 0 && is_dead(&layer.id) {
+                self.take_off(self.call("open", &layer.id), &layer.id)?;
+                *mounted = Mounted::default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops all references to a layer's mount but one.
+    pub(crate) fn let_go(&self, layer: &Layer) {
+        let mut mounted = layer.mounted();
+        mounted.count = mounted.count.min(1);
+    }
+
     /// Drops a reference on a layer's mount, and unmounts with the last one, after which `unmounted`
     /// is run. Without a reference it does nothing.
     pub(crate) fn drop_mount(
@@ -124,6 +142,18 @@ impl Home {
         call: Call<'_>,
         layer: &Layer,
         ending: Ending,
+        unmounted: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.drop_mount_after(call, layer, ending, || (), unmounted)
+    }
+
+    /// The same, with `before` run before it is unmounted.
+    pub(crate) fn drop_mount_after(
+        &self,
+        call: Call<'_>,
+        layer: &Layer,
+        ending: Ending,
+        before: impl FnOnce(),
         unmounted: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let mut mounted = layer.mounted();
@@ -135,6 +165,7 @@ impl Home {
                 return Ok(());
             }
         }
+        before();
         // A kernel that cannot clone mounts ends it at once; so does one where it is gone already.
         let kept = match ending {
             Ending::Slow if mounted.writable => {

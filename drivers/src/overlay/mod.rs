@@ -74,6 +74,10 @@ pub(crate) trait Union: Send + Sync + Debug {
     /// Shows a stack to nobody else, as long as the file descriptor is open.
     fn private(&self, home: &Home, stack: &Stack) -> cow::Result<OwnedFd>;
 
+    /// Keeps whoever will still have a layer's mount, which is about to be taken off, from changing
+    /// the layer, if that can be done.
+    fn freeze(&self, _call: Call<'_>, _home: &Home) {}
+
     /// Waits until nothing of a layer's last mount, which is gone, can change the layer.
     ///
     /// # Errors
@@ -91,6 +95,9 @@ pub(crate) trait Union: Send + Sync + Debug {
     fn detached(&self, _call: Call<'_>, _home: &Home) -> Result<()> {
         Ok(())
     }
+
+    /// Removes what it keeps in the directory of a layer that is committed now.
+    fn forget(&self, _dir: &OwnedFd) {}
 
     /// What `docker info` shows of it.
     fn facts(&self) -> Vec<(&'static str, String)>;
@@ -222,6 +229,7 @@ impl<U: Union> Backend for Overlay<U> {
     fn sealed(&self, id: &LayerId) {
         if let Ok(dir) = self.home.open_in_layer(id, ".") {
             let _ = fs::remove_tree(&dir, WORK);
+            self.union.forget(&dir);
         }
     }
 
@@ -249,7 +257,14 @@ impl<U: Union> Backend for Overlay<U> {
             Some(_) if !self.union.volatile() => Ending::Slow,
             _ => Ending::Quick,
         };
-        self.home.drop_mount(call, layer, ending, || self.union.detached(call, &self.home))
+        let freeze = || {
+            // A lone layer's mount is the home's own file system, which is not ours to freeze.
+            if layer.state() == State::Active && layer.meta().parent.is_some() {
+                self.union.freeze(call, &self.home);
+            }
+        };
+        let detached = || self.union.detached(call, &self.home);
+        self.home.drop_mount_after(call, layer, ending, freeze, detached)
     }
 
     fn difference(

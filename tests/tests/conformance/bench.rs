@@ -49,6 +49,8 @@ const OVERLAY2: Backend = Backend {
 
 const IN_MEMORY: Backend = Backend { place: Place::Memory, ..OVERLAY2 };
 
+const FUSE: Backend = Backend { label: "fuse", driver: "fuse", ..OVERLAY2 };
+
 /// The oracle.
 pub(crate) const VFS: Backend = Backend {
     label: "vfs",
@@ -98,7 +100,7 @@ pub(crate) fn backends() -> Vec<Backend> {
 }
 
 /// Every driver that this machine's kernel has, in each of its manners of work.
-const BACKENDS: [Backend; 7] = [
+const BACKENDS: [Backend; 9] = [
     VFS,
     OVERLAY2,
     Backend {
@@ -111,6 +113,13 @@ const BACKENDS: [Backend; 7] = [
     Backend { label: "overlay2, index", options: &["overlay2.index=on"], ..IN_MEMORY },
     Backend { label: "overlay2, volatile", options: &["mountopt=volatile"], ..IN_MEMORY },
     BTRFS,
+    FUSE,
+    Backend {
+        label: "fuse, no passthrough",
+        options: &["mountopt=passthrough=0,index=on", "volatile=on"],
+        in_memory: true,
+        ..FUSE
+    },
 ];
 
 /// Runs a case over every driver.
@@ -167,7 +176,9 @@ impl Bench {
     }
 
     fn open(&mut self) {
-        let opened = drivers::open(self.backend.driver, &self.home(), self.backend.options);
+        let mut options = tests::programs::options(self.backend.driver);
+        options.extend(self.backend.options.iter().map(ToString::to_string));
+        let opened = drivers::open(self.backend.driver, &self.home(), &options);
         self.driver = Some(opened.unwrap_or_else(|error| panic!("{}: open: {error}", self.label)));
     }
 

@@ -16,8 +16,13 @@ fn unknown_options_are_refused_by_name() {
     for driver in drivers::NAMES {
         let root = TempRoot::for_driver(driver, "options");
         let own = format!("{driver}.colour=red");
+        let with = |option: &str| {
+            let mut options = tests::programs::options(driver);
+            options.push(option.to_owned());
+            options
+        };
         for option in ["colour=red", own.as_str(), "size"] {
-            let error = drivers::open(driver, &root.join("home"), &[option]).unwrap_err();
+            let error = drivers::open(driver, &root.join("home"), &with(option)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{driver} {option}: {error}");
             let name = option.split('=').next().unwrap_or(option).rsplit('.').next().unwrap_or("");
             assert!(error.to_string().contains(name), "{driver} {option}: {error}");
@@ -28,7 +33,7 @@ fn unknown_options_are_refused_by_name() {
             continue;
         }
         // Another driver's option in a list for all.
-        drivers::open(driver, &root.join("home"), &["dm.thinp_percent=95"])
+        drivers::open(driver, &root.join("home"), &with("dm.thinp_percent=95"))
             .unwrap_or_else(|error| panic!("{driver}: {error}"));
     }
 }
@@ -57,7 +62,9 @@ fn a_limit_that_cannot_be_kept_is_refused_with_the_reason() {
             assert!(error.to_string().contains(word), "{}: {error}", bench.label);
         }
         bench.create("1", None);
-        let error = drivers::open(bench.backend.driver, &bench.root.join("other"), &["size=1g"]);
+        let mut options = tests::programs::options(bench.backend.driver);
+        options.push("size=1g".to_owned());
+        let error = drivers::open(bench.backend.driver, &bench.root.join("other"), &options);
         assert_eq!(kind(error), Some(ErrorKind::Unsupported), "{}", bench.label);
     });
 }

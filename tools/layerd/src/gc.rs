@@ -11,7 +11,7 @@ use crate::catalogue::owner::Owner;
 use crate::catalogue::{Change as _, Durability, Lookup as _};
 use crate::error::{Error, ErrorKind, Result};
 use crate::reconcile::garbage::{self, Waste};
-use crate::store::{Removed, Store};
+use crate::store::{Removed, Store, discard};
 
 impl Store {
     /// Frees what nothing refers to: layers that a crash left, and layers of images that are gone.
@@ -116,7 +116,7 @@ pub(crate) fn free(driver: &dyn Driver, released: &[(ChainId, LayerId)], removed
 fn remove_layer(driver: &dyn Driver, layer: &LayerId, removed: &mut Removed) {
     // Of a layer that was never committed the space may be unknown; it is then not counted.
     let bytes = driver.usage(layer).map_or(0, |usage| usage.bytes);
-    match driver.remove(layer) {
+    match discard(driver, layer) {
         Ok(()) => removed.bytes += bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => {

@@ -172,6 +172,13 @@ impl Store {
     /// `FailedPrecondition` for a report that does not fit the state.
     pub fn report_container(&self, reference: &str, report: Report) -> Result<Container> {
         const OP: &str = "report of container";
+        if matches!(report, Report::Exited { .. }) {
+            // Before the container may be started again, with a mount of its own.
+            let container = self.container(reference)?;
+            if let Err(error) = self.end_mounts(NAMESPACE, &container.id) {
+                tracing::warn!(container = container.id, %error, "its mount stays until it is removed");
+            }
+        }
         self.catalogue.write(Durability::Soon, |w| {
             let mut container = settled(names::container(w, OP, reference)?);
             let refused = |reason: &'static str| {

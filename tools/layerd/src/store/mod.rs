@@ -46,6 +46,7 @@ pub(crate) use backends::{default_driver, with_state};
 pub(crate) use images::NewLayer;
 pub(crate) use names::full_name;
 pub(crate) use open::{open_catalogue, open_driver};
+pub(crate) use trees::discard;
 
 /// The store of one root directory, which it holds locked.
 #[derive(Debug)]

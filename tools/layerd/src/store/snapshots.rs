@@ -15,6 +15,7 @@ use drivers::{CreateOptions, Driver, LayerId, LayerRecord, NAMES, State};
 
 use super::Store;
 use super::labels::check_labels;
+use super::trees::discard;
 use crate::catalogue::owner::Owner;
 use crate::catalogue::{
     Change as _, Container, Durability, Labels, Lookup, Snapshot, SnapshotKind,
@@ -51,6 +52,14 @@ pub(super) struct Below {
     pub(super) layer: LayerId,
     /// Whether the layer is not the parent snapshot's alone, so that it stays when that goes.
     shared: bool,
+}
+
+/// Whether a commit ends what the daemon mounted for a client; a client that counts its mounts has
+/// none of a snapshot that it commits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mounted {
+    Ends,
+    IsRefused,
 }
 
 /// What a commit is called in errors.
@@ -224,7 +233,7 @@ impl Store {
         if name == key {
             return Err(exists(COMMIT, name));
         }
-        self.commit_as(namespace, key, name, labels, parent)
+        self.commit_as(namespace, key, name, labels, parent, Mounted::Ends)
     }
 
     /// Makes an active snapshot immutable under the key that it has.
@@ -232,7 +241,7 @@ impl Store {
     /// # Errors
     /// `FailedPrecondition` for a view or a committed snapshot.
     pub fn freeze_snapshot(&self, namespace: &str, key: &str, labels: Labels) -> Result<Snapshot> {
-        self.commit_as(namespace, key, key, labels, None)
+        self.commit_as(namespace, key, key, labels, None, Mounted::IsRefused)
     }
 
     fn commit_as(
@@ -242,6 +251,7 @@ impl Store {
         name: &str,
         labels: Labels,
         parent: Option<&str>,
+        mounted: Mounted,
     ) -> Result<Snapshot> {
         const OP: &str = COMMIT;
         if name.is_empty() {
@@ -274,6 +284,9 @@ impl Store {
             ..LayerRecord::default()
         };
         let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
+        if mounted == Mounted::Ends {
+            self.end_mounts(namespace, key)?;
+        }
         committed.usage = driver.commit(&active.layer, &record).map_err(failed)?.usage;
         self.catalogue.write(Durability::Soon, |w| {
             w.delete_snapshot(namespace, key)?;
@@ -319,7 +332,8 @@ impl Store {
         }
     }
 
-    /// Removes a snapshot.
+    /// Removes a snapshot. What the daemon mounted of it for clients is unmounted; whoever still uses
+    /// a bind mount of that keeps it until he is done.
     ///
     /// # Errors
     /// `FailedPrecondition` when it has children.
@@ -357,12 +371,7 @@ impl Store {
             }
             container.map_or(Ok(()), |container| w.delete_container(container))
         })?;
-        let removed = if driver.capabilities().client_mounts {
-            driver.remove(&snapshot.layer)
-        } else {
-            driver.unmount(&snapshot.layer).and_then(|()| driver.remove(&snapshot.layer))
-        };
-        match removed {
+        match discard(&*driver, &snapshot.layer) {
             Ok(()) => self.release_image_of(&snapshot, &*driver),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => {

@@ -5,34 +5,58 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use cow::change::Changeset;
-use drivers::{Access, Applied, LayerId, Mount, Usage};
+use drivers::{Access, Applied, Driver, LayerId, Mount, Usage};
 
-use super::Store;
+use super::{NewSnapshot, Store};
 use crate::catalogue::{Snapshot, SnapshotKind};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Store {
+    /// Makes a snapshot and says how it is mounted; one that cannot be mounted is not made.
+    ///
+    /// # Errors
+    /// Those of [`Store::prepare`] and [`Store::snapshot_mounts`].
+    pub fn prepare_mounts(&self, namespace: &str, new: &NewSnapshot) -> Result<Vec<Mount>> {
+        self.prepare(namespace, new)?;
+        self.snapshot_mounts(namespace, &new.key).inspect_err(|_| {
+            if let Err(error) = self.remove_snapshot(namespace, &new.key) {
+                tracing::warn!(key = new.key, %error, "a snapshot that cannot be mounted stays");
+            }
+        })
+    }
+
     /// The mounts that show an active snapshot or a view.
     ///
     /// Of a driver whose trees only the daemon can mount, the tree is mounted here and the answer is
-    /// a bind mount of it.
+    /// a bind mount of it. A client asks as often as it likes and never says that it is done: the
+    /// mount ends with the snapshot's removal or commit, or the end of its container, however many
+    /// references it has by then, those of a daemon before this one included.
     ///
     /// # Errors
     /// `FailedPrecondition` for a committed one.
     pub fn snapshot_mounts(&self, namespace: &str, key: &str) -> Result<Vec<Mount>> {
         const OP: &str = "mounts of snapshot";
-        let (snapshot, driver) = self.held(OP, namespace, key)?;
-        if snapshot.kind == SnapshotKind::Committed {
-            return Err(Error::refused(OP, key, "it is committed", ErrorKind::FailedPrecondition));
-        }
         let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
         if driver.capabilities().client_mounts {
+            refuse_committed(OP, &snapshot)?;
             return driver.mounts(&snapshot.layer, Access::Default).map_err(failed);
         }
+        // Neither a removal nor a commit may come between the row and the mount.
+        let _claim = self.keys.claim((namespace.to_owned(), key.to_owned()));
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        refuse_committed(OP, &snapshot)?;
         let source = driver.mount(&snapshot.layer, Access::Default).map_err(failed)?;
         let access = if snapshot.kind == SnapshotKind::Active { "rw" } else { "ro" };
         let options = vec!["rbind".to_owned(), access.to_owned()];
         Ok(vec![Mount { fstype: "bind".to_owned(), source, options }])
+    }
+
+    /// Ends what [`Store::snapshot_mounts`] mounted; whoever still uses a bind mount of it keeps that.
+    pub(super) fn end_mounts(&self, namespace: &str, key: &str) -> Result<()> {
+        const OP: &str = "unmount snapshot";
+        let (snapshot, driver) = self.held(OP, namespace, key)?;
+        end_mounts(&*driver, &snapshot.layer).map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
     }
 
     /// The space of a snapshot, its parents not counted.
@@ -133,4 +157,23 @@ impl Store {
         let rows = self.catalogue.read()?;
         self.below(&rows, namespace, base, Some(&snapshot.driver), op).map(|b| Some(b.layer))
     }
+}
+
+fn refuse_committed(op: &'static str, snapshot: &Snapshot) -> Result<()> {
+    if snapshot.kind == SnapshotKind::Committed {
+        let kind = ErrorKind::FailedPrecondition;
+        return Err(Error::refused(op, &snapshot.key, "it is committed", kind));
+    }
+    Ok(())
+}
+
+/// Ends the mount of a layer of which only the daemon has mounts, and that no client will use again.
+fn end_mounts(driver: &dyn Driver, layer: &LayerId) -> drivers::Result<()> {
+    if driver.capabilities().client_mounts { Ok(()) } else { driver.release(layer) }
+}
+
+/// Removes a layer that no client will use again, mounted or not.
+pub(crate) fn discard(driver: &dyn Driver, layer: &LayerId) -> drivers::Result<()> {
+    end_mounts(driver, layer)?;
+    driver.remove(layer)
 }

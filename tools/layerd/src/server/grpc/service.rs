@@ -74,8 +74,7 @@ impl Snapshots {
                 if new.size.is_some() && !has_quota(store, &namespace, &new)? {
                     new.size = None;
                 }
-                store.prepare(&namespace, &new)?;
-                store.snapshot_mounts(&namespace, &new.key)
+                store.prepare_mounts(&namespace, &new)
             })
             .await?;
         Ok(Response::new(mounts.into_iter().map(Mount::from).collect()))

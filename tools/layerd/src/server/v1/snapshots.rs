@@ -43,8 +43,7 @@ pub(super) async fn prepare(
             labels: request.labels,
             ..NewSnapshot::default()
         };
-        store.prepare(NAMESPACE, &new)?;
-        store.snapshot_mounts(NAMESPACE, &new.key)
+        store.prepare_mounts(NAMESPACE, &new)
     });
     Ok(Json(mount_list(mounts.await?)))
 }
