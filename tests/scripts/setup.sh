@@ -10,6 +10,8 @@ test)
     packages="$packages fuse-overlayfs"
     # A kernel with a device mapper, run as a process, and what sets up and checks its pools.
     packages="$packages user-mode-linux kmod lvm2 thin-provisioning-tools xfsprogs"
+    # Podman and Buildah run on layerfs.
+    packages="$packages podman conmon fuse3"
     # The engines that are clients, and what their own suites are compiled from.
     packages="$packages docker.io containerd runc golang-go golang-github-containerd-containerd-dev"
     packages="$packages golang-github-docker-docker-dev golang-github-vbatts-tar-split-dev"

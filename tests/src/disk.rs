@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::daemon::Finish as _;
 
@@ -47,5 +49,13 @@ pub fn make(fs: &str, on: &Path) {
         "btrfs" => &["-q", "-f", "-m", "single"],
         _ => &["-q", "-F"],
     };
-    Command::new(format!("mkfs.{fs}")).args(flags).arg(on).finish().ok();
+    let mut made = Command::new(format!("mkfs.{fs}")).args(flags).arg(on).finish();
+    // mkfs.btrfs looks at every mount of the machine. One whose server has died, as other tests have
+    // it, is gone in a moment.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while made.stderr.contains("endpoint is not connected") && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+        made = Command::new(format!("mkfs.{fs}")).args(flags).arg(on).finish();
+    }
+    made.ok();
 }

@@ -7,6 +7,8 @@
 mod containerd;
 #[path = "engines/docker.rs"]
 mod docker;
+#[path = "engines/podman.rs"]
+mod podman;
 #[path = "engines/shared.rs"]
 mod shared;
 #[path = "engines/suites.rs"]

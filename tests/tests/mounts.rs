@@ -17,9 +17,11 @@ use tonic::Code;
 
 const DRIVER: [&str; 2] = ["--driver", "fuse"];
 
+/// Ends a daemon, and gives its directory.
+type End = fn(Daemon) -> TempDir;
+
 /// The ways in which a daemon ends.
-const ENDS: [(&str, fn(Daemon) -> TempDir); 2] =
-    [("SIGTERM", Daemon::stop), ("kill -9", Daemon::kill)];
+const ENDS: [(&str, End); 2] = [("SIGTERM", Daemon::stop), ("kill -9", Daemon::kill)];
 
 fn containerd(daemon: &Daemon) -> Grpc {
     Grpc::connect(&daemon.socket(), "layerd").expect("the daemon listens")

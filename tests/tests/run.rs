@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tests::archive;
 use tests::daemon::{Daemon, layerctl};
 use tests::host;
+use tests::root::mounts_below;
 
 const NAME: &str = "localhost/deep:1";
 
@@ -58,7 +59,7 @@ fn a_container_changes_its_own_layer_alone() {
     }
     let dir = TempDir::new().expect("a directory");
     let archive = deep(&dir, 3);
-    for driver in ["overlay2", "vfs"] {
+    for driver in ["overlay2", "fuse", "vfs"] {
         let daemon = Daemon::start_with(["--driver", driver]);
         let archive = archive.to_str().expect("UTF-8");
         let script = "echo new > /d/new; rm /gone; echo changed > /last; exit 7";
@@ -68,6 +69,10 @@ fn a_container_changes_its_own_layer_alone() {
             Some(7),
             "{driver}: an archive runs, the exit code is passed on: {told:?}"
         );
+        // What only the daemon can mount is mounted while a container runs, and no longer.
+        let mounts = mounts_below(&daemon.root());
+        assert!(mounts.is_empty(), "{driver}: mounted for nobody: {mounts:?}");
+        tests::layerfs::all_end_below(&daemon.root());
         let changes = daemon.layerctl(["diff", "one"]).ok();
         assert_eq!(changes, "C /d\nA /d/new\nD /gone\nC /last\n", "{driver}");
         let busy = daemon.layerctl(["rmi", NAME]);

@@ -117,7 +117,7 @@ const BACKENDS: [Backend; 9] = [
     Backend {
         label: "fuse, no passthrough",
         options: &["mountopt=passthrough=0,index=on", "volatile=on"],
-        in_memory: true,
+        place: Place::Memory,
         ..FUSE
     },
 ];
