@@ -165,9 +165,11 @@ impl Union for LayerFs {
         }
     }
 
-    /// The answer to statfs(2) is never the kernel's own, as attributes may be.
+    /// The answer to statfs(2) is never the kernel's own, as attributes may be. Over a ring that is
+    /// being torn down it is ECANCELED.
     fn is_dead(&self, home: &Home, id: &LayerId) -> bool {
-        rustix::fs::statfs(home.layer_path(id, MERGED)).is_err_and(|errno| errno == Errno::NOTCONN)
+        rustix::fs::statfs(home.layer_path(id, MERGED))
+            .is_err_and(|errno| matches!(errno, Errno::NOTCONN | Errno::CANCELED))
     }
 
     fn forget(&self, dir: &OwnedFd) {
