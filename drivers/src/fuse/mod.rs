@@ -165,11 +165,12 @@ impl Union for LayerFs {
         }
     }
 
-    /// The answer to statfs(2) is never the kernel's own, as attributes may be. Over a ring that is
-    /// being torn down it is ECANCELED.
+    /// The answer to statfs(2) is never the kernel's own, as attributes may be. While the connection is
+    /// being torn down it is ECONNABORTED, or ECANCELED from a ring.
     fn is_dead(&self, home: &Home, id: &LayerId) -> bool {
-        rustix::fs::statfs(home.layer_path(id, MERGED))
-            .is_err_and(|errno| matches!(errno, Errno::NOTCONN | Errno::CANCELED))
+        rustix::fs::statfs(home.layer_path(id, MERGED)).is_err_and(|errno| {
+            matches!(errno, Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED)
+        })
     }
 
     fn forget(&self, dir: &OwnedFd) {
