@@ -11,6 +11,10 @@ use tempfile::TempDir;
 use crate::daemon::Finish as _;
 use crate::disk;
 
+/// The drivers that need nothing of the machine but an ordinary kernel and a disk. devicemapper, which
+/// needs a pool, is tested in a kernel of its own.
+pub const DRIVERS: [&str; 4] = ["overlay2", "btrfs", "fuse", "vfs"];
+
 /// Whether the test can run here: as root, with these programs.
 ///
 /// A test that cannot run says why and ends; where `CI=true` promises a machine that has everything it

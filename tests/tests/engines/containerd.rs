@@ -15,7 +15,7 @@ fn containerd_works_on_every_driver() {
     if !host::provides(&["containerd", "ctr", "runc", "busybox", "mkfs.btrfs"]) {
         return;
     }
-    for driver in drivers::NAMES {
+    for driver in host::DRIVERS {
         let root = TempRoot::for_driver(driver, "containerd");
         let daemon = Daemon::start_on(&root, ["--driver", driver]);
         let containerd = Containerd::start(root.path(), &daemon.socket());

@@ -32,7 +32,7 @@ fn docker_works_on_every_driver() {
         return;
     }
     let _plugin = engines::plugin();
-    for driver in drivers::NAMES {
+    for driver in host::DRIVERS {
         let root = TempRoot::for_driver(driver, "docker");
         let daemon = Daemon::start_on(&root, layerd(driver));
         let docker = Docker::start(root.path());

@@ -55,12 +55,12 @@ fn runs(containerd: &Containerd, driver: &str) {
 
 #[test]
 fn containerd_takes_the_layers_of_imported_images() {
-    if !host::provides(&["containerd", "ctr", "runc", "busybox", "go"]) {
+    if !host::provides(&["containerd", "ctr", "runc", "busybox", "go", "mkfs.btrfs"]) {
         return;
     }
-    for driver in drivers::NAMES {
-        let root = TempRoot::new("shared");
-        let daemon = Daemon::start_with(["--driver", driver]);
+    for driver in host::DRIVERS {
+        let root = TempRoot::for_driver(driver, "shared");
+        let daemon = Daemon::start_on(&root, ["--driver", driver]);
         let containerd = Containerd::start(root.path(), &daemon.socket());
         let image = layout(&root, "image", 2);
         daemon.layerctl(["import", "--name", "app"].iter().map(Path::new).chain([&*image])).ok();

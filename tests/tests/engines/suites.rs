@@ -26,7 +26,7 @@ fn containerds_snapshotter_suite_passes() {
         return;
     }
     let suite = engines::suites().join("snapshotter.test");
-    for driver in drivers::NAMES {
+    for driver in host::DRIVERS {
         let root = TempRoot::for_driver(driver, "snapshotter-suite");
         let mut command = Command::new(&suite);
         command.env("LAYERD", programs::path("layerd")).env("LAYERD_DRIVER", driver);
@@ -44,7 +44,7 @@ fn dockers_graphtest_passes() {
         return;
     }
     let suite = engines::suites().join("graphtest.test");
-    for driver in drivers::NAMES {
+    for driver in host::DRIVERS {
         let root = TempRoot::for_driver(driver, "graphtest");
         let daemon = Daemon::start_on(&root, ["--driver", driver]);
         let mut command = Command::new(&suite);
