@@ -7,6 +7,7 @@ use cow::error::Result as CowResult;
 
 use super::dm::{Thin, ThinId, Use};
 use super::layer::{self, Device};
+use super::pool::Mode;
 use super::{DeviceMapper, NAME};
 use crate::call::HomeCall;
 use crate::driver::{Finding, State};
@@ -104,11 +105,16 @@ impl DeviceMapper {
         }
         let how = if state == State::Active { Use::Write } else { Use::Read };
         let held = self.devices.hold(thin, how)?;
-        // What a crash leaves of an active layer is what its journal is for.
-        let mends = mend || state == State::Active;
-        let damage = self.volumes.check(&held.name, mends && state == State::Active)?;
-        Ok(damage.and_then(|damage| {
-            finding(Some(layer.id.clone()), format!("its file system: {damage}"), false)
+        let active = state == State::Active;
+        if active && self.pool.fill()?.mode != Mode::Writable {
+            // Neither its journal can be put in place nor anything be mended: every write may need a
+            // block. The journal keeps what it has until there is space.
+            return Ok(None);
+        }
+        let damage = self.volumes.check(&held.name, active, mend && active)?;
+        // What a repair leaves is for the next check to say; what was promised is a person's to mend.
+        Ok(damage.filter(|_| !mend).and_then(|damage| {
+            finding(Some(layer.id.clone()), format!("its file system: {damage}"), active)
         }))
     }
 }

@@ -157,11 +157,12 @@ impl Volumes {
         grown.and(unmounted)
     }
 
-    /// Checks a file system that is not mounted, and mends what a crash leaves; what it found.
+    /// Checks a file system that is not mounted, with `replay` after what its journal holds is in
+    /// place, and with `mend` mends what it can; what is wrong, or stays so.
     ///
     /// # Errors
     /// When it cannot be looked at.
-    pub(super) fn check(&self, name: &str, mend: bool) -> Result<Option<String>> {
+    pub(super) fn check(&self, name: &str, replay: bool, mend: bool) -> Result<Option<String>> {
         let node = dm::node(name);
         let mut words = match (self.fs, mend) {
             // All of it only if the file system says that it is damaged.
@@ -175,9 +176,11 @@ impl Volumes {
             FileSystem::Ext4 => "e2fsck",
             FileSystem::Xfs => "xfs_repair",
         };
-        if self.fs == FileSystem::Xfs {
-            // Its log is replayed by a mount, and by nothing else.
-            drop(self.mount(name, Shown::Writable)?);
+        if replay {
+            // What the journal has is no damage: the next mount puts it in place, as this one does.
+            if let Err(error) = self.mount(name, Shown::Writable) {
+                tracing::debug!(%error, "the journal is not replayed");
+            }
         }
         let ran = tool::run_any(program, &words)?;
         match ran.code {

@@ -103,8 +103,9 @@ fn full_in(pool: &Pool) -> String {
         Some(Err(_) | Ok(0)) => "not at the rate of late".to_owned(),
         Some(Ok(rate)) if left / rate > 3650 => "in more than ten years".to_owned(),
         Some(Ok(rate)) => {
-            let (tenths, rate) = (left.saturating_mul(10) / rate, units::size(rate));
-            format!("in {}.{} days, at {rate} a day", tenths / 10, tenths % 10)
+            let (days, unit) = if left < rate { (24, "hours") } else { (1, "days") };
+            let (tenths, rate) = (left.saturating_mul(10 * days) / rate, units::size(rate));
+            format!("in {}.{} {unit}, at {rate} a day", tenths / 10, tenths % 10)
         }
     }
 }
@@ -147,6 +148,7 @@ mod tests {
     fn days_until_full_count_what_is_spare() {
         for (used, rate, expected) in [
             (500_000_000, Some(100_000_000), "in 10.0 days, at 100MB a day"),
+            (500_000_000, Some(2_400_000_000), "in 10.0 hours, at 2.4GB a day"),
             (500_000_000, Some(1), "in more than ten years"),
             (500_000_000, Some(0), "not at the rate of late"),
             (500_000_000, Some(-5), "not at the rate of late"),
