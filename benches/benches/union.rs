@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use benches::rounds::median;
-use benches::unions::{Ground, Maker, Stand};
+use benches::unions::{Ground, Maker, RING, Stand};
 use benches::work::{self, Work};
 use benches::{Failure, cache};
+
+#[path = "../../layerfs/tests/union/uring.rs"]
+#[allow(dead_code, reason = "the tests ask for more of it")]
+mod uring;
 
 const ROUNDS: usize = 7;
 const QUICK: usize = 3;
@@ -38,10 +42,14 @@ fn once(dir: &Path, name: &str) -> Result<(), Failure> {
     (work.run)(dir)
 }
 
-fn makers() -> Vec<Maker> {
-    let mut makers = vec![Maker::Kernel, Maker::FuseOverlayfs, Maker::Layerfs(String::new())];
+fn makers(ring: bool) -> Vec<Maker> {
+    let layerfs = |options: &str| Maker::Layerfs(options.to_owned());
+    let mut makers = vec![Maker::Kernel, Maker::FuseOverlayfs, layerfs("transport=device")];
+    if ring {
+        makers.push(layerfs(RING));
+    }
     if let Ok(more) = std::env::var("LAYERFS_BENCH_OPTIONS") {
-        makers.extend(more.split(';').map(|options| Maker::Layerfs(options.to_owned())));
+        makers.extend(more.split(';').map(layerfs));
     }
     makers
 }
@@ -51,14 +59,14 @@ fn makers() -> Vec<Maker> {
 fn table(makers: &[Maker], rows: &[(&Work, Times)]) {
     print!("\nunions: times slower than the kernel's overlay\n{:<32} {:>10}", "", "kernel ms");
     for maker in &makers[1..] {
-        print!(" {:>14}", maker.name());
+        print!(" {:>15}", maker.name());
     }
     println!(" {:>8}", "target");
     for (work, times) in rows {
         let base = median(&times[0]).as_secs_f64();
         print!("{:<32} {:>10.1}", work.name, base * 1000.0);
         for times in &times[1..] {
-            print!(" {:>14.2}", median(times).as_secs_f64() / base);
+            print!(" {:>15.2}", median(times).as_secs_f64() / base);
         }
         println!(" {:>8.2}", work.target);
     }
@@ -87,7 +95,8 @@ fn main() -> Result<(), Failure> {
     let ground = Ground::new(dir.path(), GROUND)?;
     let (above, below) = (ground.path().join("above"), ground.path().join("below"));
     work::lay_out(&above, &below)?;
-    let makers = makers();
+    let ring = uring::unavailable().is_none().then(uring::Enabled::hold).transpose()?;
+    let makers = makers(ring.is_some());
     let lowers: [PathBuf; 2] = [above, below];
     let mut stands = Vec::new();
     for (number, maker) in makers.iter().enumerate() {

@@ -26,11 +26,13 @@ impl Maker {
         match self {
             Self::Kernel => "kernel".to_owned(),
             Self::FuseOverlayfs => "fuse-overlayfs".to_owned(),
-            Self::Layerfs(more) if more.is_empty() => "layerfs".to_owned(),
-            Self::Layerfs(more) => format!("layerfs {more}"),
+            Self::Layerfs(more) => format!("layerfs {}", more.trim_start_matches("transport=")),
         }
     }
 }
+
+/// The option by which layerfs takes the ring or fails.
+pub const RING: &str = "transport=ring";
 
 /// One maker's place: its upper directories and its mount point, over lowers that all share.
 ///

@@ -1,12 +1,14 @@
 //! The workloads that unions are compared by: system calls alone, in one process.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, Timespec, Timestamps};
 
 use crate::Failure;
 
@@ -140,9 +142,8 @@ fn stat_all(root: &Path) -> Result<(), Failure> {
 fn walk(root: &Path) -> Result<(), Failure> {
     for dir in 0..DIRS {
         let dir = open_dir(rustix::fs::CWD, root.join(format!("tree/dir-{dir:03}")))?;
-        for entry in rustix::fs::Dir::read_from(&dir)? {
-            let entry = entry?;
-            rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        for (name, _) in list(&dir)? {
+            rustix::fs::statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
         }
     }
     Ok(())
@@ -268,14 +269,22 @@ fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Fail
     Ok(rustix::fs::openat(at, name, flags, Mode::empty())?)
 }
 
-fn remove_below(dir: &OwnedFd) -> Result<(), Failure> {
+/// The names in a directory and whether each is one, read with the buffer that the C library uses.
+fn list(dir: &OwnedFd) -> Result<Vec<(CString, bool)>, Failure> {
+    let mut buffer = vec![MaybeUninit::uninit(); 32 << 10];
+    let mut entries = RawDir::new(dir, &mut buffer);
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             names.push((entry.file_name().to_owned(), entry.file_type().is_dir()));
         }
     }
+    Ok(names)
+}
+
+fn remove_below(dir: &OwnedFd) -> Result<(), Failure> {
+    let names = list(dir)?;
     for (name, is_dir) in names {
         // Not every union tells types in listings.
         if !is_dir {

@@ -35,6 +35,10 @@ impl Fs {
     ) -> Result<(), Errno> {
         let flags = OFlags::from_bits_retain(args.u32()?);
         let open_flags = args.u32()?;
+        if self.union.work.is_none() && !self.passthrough.load(Ordering::Relaxed) {
+            // Nothing is ever copied up, and the kernel's cache answers reads: it asks no more.
+            return Err(Errno::NOSYS);
+        }
         let node = self.table.get(header.node)?;
         if node.is_superseded() {
             // The kernel looks the name up again and finds the node that took this one's place.

@@ -191,13 +191,24 @@ fn root_without_an_upper_nothing_changes() {
     let mut stage = Stage::new();
     fs::write(stage.path("one").join("f"), "top").expect("a file");
     fs::write(stage.path("two").join("g"), "below").expect("a file");
-    let options =
-        format!("lowerdir={}:{}", stage.path("one").display(), stage.path("two").display());
-    let mount = stage.layerfs("m", &options);
-    assert_eq!(fs::read(mount.join("g")).expect("read"), b"below", "both layers show");
-    let error = fs::write(mount.join("f"), "x").expect_err("a write");
-    assert_eq!(error.raw_os_error(), Some(Errno::ROFS.raw_os_error()), "{error}");
-    stage.unmount(&mount);
+    for way in WAYS {
+        let layers = [stage.path("one"), stage.path("two")];
+        let options = format!("lowerdir={}:{}{way}", layers[0].display(), layers[1].display());
+        let mount = stage.layerfs("m", &options);
+        for (name, content) in [("g", "below"), ("f", "top"), ("g", "below")] {
+            let read = fs::read_to_string(mount.join(name)).expect("read");
+            assert_eq!(read, content, "{way}: both layers show");
+        }
+        let mut open = File::open(mount.join("f")).expect("open");
+        assert_eq!(open.seek(SeekFrom::End(-1)).expect("seek"), 2, "{way}: a place in the file");
+        let mut rest = String::new();
+        open.read_to_string(&mut rest).expect("read on");
+        assert_eq!(rest, "p", "{way}: from there to the end");
+        let error = fs::write(mount.join("f"), "x").expect_err("a write");
+        assert_eq!(error.raw_os_error(), Some(Errno::ROFS.raw_os_error()), "{way}: {error}");
+        drop(open);
+        stage.unmount(&mount);
+    }
 }
 
 #[test]
