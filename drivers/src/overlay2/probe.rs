@@ -73,7 +73,12 @@ fn knows(parameter: &str) -> bool {
 }
 
 impl Kernel {
+    /// Tries the features, at first as a volatile mount where the kernel has them (Linux 5.10): the end
+    /// of any other one waits until all that is written below is on the disk, and every start of a
+    /// private daemon would.
     fn try_in(&self, trial: &Trial<'_>) -> std::result::Result<(), String> {
-        trial.run(self, self.features.redirect == Some(Redirect::On))
+        let renames = self.features.redirect == Some(Redirect::On);
+        let volatile = Self { features: Features { volatile: true, ..self.features.clone() } };
+        trial.run(&volatile, renames).or_else(|_| trial.run(self, renames))
     }
 }
