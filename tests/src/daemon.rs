@@ -162,8 +162,17 @@ impl Daemon {
         self.end(Signal::TERM)
     }
 
-    fn end(mut self, signal: Signal) -> TempDir {
+    fn end(self, signal: Signal) -> TempDir {
         self.signal(signal);
+        self.buried()
+    }
+
+    /// Waits for the end of one that was killed or told to end, and gives its directory for another one.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[must_use]
+    pub fn buried(mut self) -> TempDir {
         self.wait();
         self.dir.take().expect("a living daemon")
     }

@@ -4,9 +4,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
 use tests::daemon::{Daemon, Finish as _};
 use tests::grpc::Grpc;
 use tests::host;
@@ -14,9 +17,14 @@ use tests::load::{Footprint, Load, SNAPSHOTTER};
 use tests::programs;
 use tests::root::{TempRoot, mounts_below};
 
+/// The daemon's arguments.
+const ARGUMENTS: [&str; 4] = ["--driver", "overlay2", "--log-level", "warn"];
 const CLIENTS: usize = 200;
 /// Lives that each client leads.
 const LIVES: usize = 3;
+/// Clients of a daemon that is killed, and how often it is; `LOAD_KILLS` asks for more.
+const DOOMED: usize = 60;
+const KILLS: usize = 3;
 /// How long the daemon may take to let go of connections that were closed.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What the resident set may grow by, in KiB: threads and the allocator's share.
@@ -57,7 +65,7 @@ fn two_hundred_clients_leave_nothing() {
         return;
     }
     let dir = TempRoot::new("load");
-    let mut daemon = Daemon::start_with(["--driver", "overlay2", "--log-level", "warn"]);
+    let mut daemon = Daemon::start_with(ARGUMENTS);
     let load = Load { socket: daemon.socket(), dir: dir.path().to_owned(), clients: CLIENTS };
     let home = daemon.root().join("overlay2");
     let before = settled(&daemon, usize::MAX);
@@ -90,4 +98,44 @@ fn two_hundred_clients_leave_nothing() {
     daemon.hang_up();
     assert!(daemon.wait().success(), "the daemon ends cleanly");
     assert_sound(&daemon.root(), "after the load");
+}
+
+#[test]
+fn a_daemon_killed_under_load_leaves_nothing_that_the_next_does_not_clear() {
+    if !host::provides(&[]) {
+        return;
+    }
+    let kills = std::env::var("LOAD_KILLS").map_or(KILLS, |text| text.parse().expect("a number"));
+    let dir = TempRoot::new("kills");
+    let mut daemon = Daemon::start_with(ARGUMENTS);
+    let load = Load { socket: daemon.socket(), dir: dir.path().to_owned(), clients: DOOMED };
+    load.prepare().expect("the bases");
+    let bases = layers(&daemon).len();
+    for round in 0..kills {
+        // Each round ends in another place of the clients' lives.
+        let (calls, last) = (AtomicUsize::new(0), DOOMED * 3 + round * 37 % 211);
+        let (pid, killed) = (daemon.pid(), OnceLock::new());
+        let outcome = load.run_counting(
+            |_, _| true,
+            || {
+                if calls.fetch_add(1, Ordering::Relaxed) >= last {
+                    killed.get_or_init(|| kill_process(pid, Signal::KILL).expect("it lives"));
+                }
+            },
+        );
+        assert_eq!(outcome.failures.len(), DOOMED, "round {round}: every client has lost it");
+        daemon = Daemon::start_in(daemon.buried(), ARGUMENTS);
+        load.clear(&outcome).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let swept = Grpc::connect(&daemon.socket(), SNAPSHOTTER);
+        swept.and_then(|mut client| client.cleanup()).expect("a collection");
+        assert_eq!(layers(&daemon).len(), bases, "round {round}: layers beyond the bases");
+        let left = mounts_below(&daemon.root());
+        assert_eq!(left, Vec::<std::path::PathBuf>::new(), "round {round}: mounts are left");
+        daemon.hang_up();
+        assert!(daemon.wait().success(), "round {round}: the next daemon ends cleanly");
+        assert_sound(&daemon.root(), &format!("in round {round}"));
+        daemon = Daemon::start_in(daemon.buried(), ARGUMENTS);
+    }
+    load.remove().expect("the bases are whole");
+    assert_eq!(layers(&daemon), Vec::<String>::new(), "the store is empty");
 }

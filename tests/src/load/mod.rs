@@ -68,7 +68,7 @@ impl Load {
     /// What the daemon says.
     pub fn prepare(&self) -> Result<(), Failure> {
         for dialect in Dialect::ALL {
-            let mut client = Client::open(self, dialect, usize::MAX)?;
+            let mut client = Client::open(self, dialect, usize::MAX, &|| {})?;
             client.write(BASE, None, "of the base")?;
             client.connection.commit(BASE)?;
         }
@@ -92,12 +92,22 @@ impl Load {
     /// that it is enough, or until they fail.
     #[must_use]
     pub fn run(&self, more: impl Fn(usize, usize) -> bool + Sync) -> Outcome {
+        self.run_counting(more, || {})
+    }
+
+    /// The same, with `called` run after every call that was answered.
+    #[must_use]
+    pub fn run_counting(
+        &self,
+        more: impl Fn(usize, usize) -> bool + Sync,
+        called: impl Fn() + Sync,
+    ) -> Outcome {
         let lives = AtomicUsize::new(0);
         let clients = thread::scope(|scope| {
             let clients: Vec<_> = (0..self.clients)
                 .map(|number| {
-                    let (more, lives) = (&more, &lives);
-                    scope.spawn(move || self.client(number, lives, more))
+                    let (more, lives, called) = (&more, &lives, &called);
+                    scope.spawn(move || self.client(number, lives, more, called))
                 })
                 .collect();
             let clients = clients.into_iter();
@@ -116,11 +126,12 @@ impl Load {
         &self,
         number: usize,
         lives: &AtomicUsize,
-        more: &(impl Fn(usize, usize) -> bool + Sync),
+        more: &dyn Fn(usize, usize) -> bool,
+        called: &dyn Fn(),
     ) -> Outcome {
         let dialect = Dialect::ALL[number % Dialect::ALL.len()];
         let mut outcome = Outcome::default();
-        let mut client = match Client::open(self, dialect, number) {
+        let mut client = match Client::open(self, dialect, number, called) {
             Ok(client) => client,
             Err(error) => {
                 outcome.failures.push(format!("{dialect:?} client {number}: {error}"));
@@ -148,6 +159,7 @@ impl Load {
     pub fn clear(&self, outcome: &Outcome) -> Result<(), Failure> {
         for left in &outcome.left {
             let mut connection = Connection::open(left.dialect, &self.socket)?;
+            // The uppermost first.
             for key in left.keys.iter().rev() {
                 connection.clear(key).map_err(|error| format!("clear {key}: {error}"))?;
             }
@@ -157,8 +169,9 @@ impl Load {
 }
 
 /// One client.
-struct Client {
+struct Client<'a> {
     connection: Connection,
+    called: &'a dyn Fn(),
     dialect: Dialect,
     number: usize,
     target: PathBuf,
@@ -167,11 +180,17 @@ struct Client {
     keys: Vec<String>,
 }
 
-impl Client {
-    fn open(load: &Load, dialect: Dialect, number: usize) -> Result<Self, Failure> {
+impl<'a> Client<'a> {
+    fn open(
+        load: &Load,
+        dialect: Dialect,
+        number: usize,
+        called: &'a dyn Fn(),
+    ) -> Result<Self, Failure> {
         let connection = Connection::open(dialect, &load.socket)?;
         let target = target(load.dir.join(format!("mount-{number}")))?;
-        Ok(Self { connection, dialect, number, target, samples: Vec::new(), keys: Vec::new() })
+        let (samples, keys) = (Vec::new(), Vec::new());
+        Ok(Self { connection, called, dialect, number, target, samples, keys })
     }
 
     fn life(&mut self, life: usize) -> Result<(), Failure> {
@@ -180,9 +199,10 @@ impl Client {
         self.write(&step, Some(&base), &step)?;
         // Until the answer is there, it has either key.
         let name = self.connection.committed(&step);
+        let at = self.keys.len() - 1;
         self.keys.push(name.clone());
         self.timed(Op::Commit, |connection| connection.commit(&step))?;
-        self.keys.retain(|key| *key == name);
+        self.keys.remove(at);
         let above = format!("{step}-above");
         self.look(&above, &name, &step)?;
         for key in [above, name] {
@@ -231,11 +251,12 @@ impl Client {
         let start = Instant::now();
         let outcome = work(&mut self.connection).map_err(|error| format!("{op:?}: {error}"))?;
         self.samples.push(Sample { dialect: self.dialect, op, took: start.elapsed() });
+        (self.called)();
         Ok(outcome)
     }
 }
 
-impl Drop for Client {
+impl Drop for Client<'_> {
     fn drop(&mut self) {
         // Left by a life that broke off.
         let _ = mount::unmount(&self.target, true);

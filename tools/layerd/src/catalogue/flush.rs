@@ -23,10 +23,17 @@ struct Signal {
     changed: Condvar,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct State {
     dirty: bool,
+    /// Somebody waits for the next sync.
+    hurry: bool,
     closing: bool,
+    /// Syncs that have begun, and that have ended.
+    begun: u64,
+    ended: u64,
+    /// The last sync that failed.
+    failed: Option<u64>,
 }
 
 impl Flusher {
@@ -48,12 +55,30 @@ impl Flusher {
         &self.db
     }
 
+    /// Returns when everything that was written before is durable. All who wait share a sync.
+    ///
+    /// # Errors
+    /// When it could not be written; the log says why.
+    pub(super) fn settle(&self) -> std::io::Result<()> {
+        if self.thread.is_none() {
+            return if sync(&self.db) { Ok(()) } else { Err(unwritten()) };
+        }
+        let mut state = self.signal.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = state.begun + 1;
+        state.dirty = true;
+        state.hurry = true;
+        self.signal.changed.notify_all();
+        let waited = self.signal.changed.wait_while(state, |state| state.ended < mine);
+        state = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.failed.is_some_and(|failed| failed >= mine) { Err(unwritten()) } else { Ok(()) }
+    }
+
     /// Notes that something is to be made durable.
     pub(super) fn soon(&self) {
         let mut state = self.signal.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.dirty {
             state.dirty = true;
-            self.signal.changed.notify_one();
+            self.signal.changed.notify_all();
         }
     }
 }
@@ -67,34 +92,48 @@ impl Signal {
                 .wait_while(state, |state| !state.dirty && !state.closing)
                 .unwrap_or_else(PoisonError::into_inner);
             if !state.closing {
-                let waited = self.changed.wait_timeout_while(state, DELAY, |state| !state.closing);
+                let waited = self
+                    .changed
+                    .wait_timeout_while(state, DELAY, |state| !state.closing && !state.hurry);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
-            let State { dirty, closing } = std::mem::take(&mut *state);
-            drop(state);
+            let (dirty, closing) = (state.dirty, state.closing);
             if dirty {
-                sync(db);
+                state.begun += 1;
+                (state.dirty, state.hurry) = (false, false);
+                drop(state);
+                let done = sync(db);
+                state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.ended = state.begun;
+                if !done {
+                    state.failed = Some(state.begun);
+                }
+                self.changed.notify_all();
             }
             if closing {
                 return;
             }
-            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// An empty durable transaction carries all earlier ones to disk.
-fn sync(db: &Database) {
+fn unwritten() -> std::io::Error {
+    std::io::Error::other("the catalogue cannot be synced, see the daemon's log")
+}
+
+/// An empty durable transaction carries all earlier ones to disk. Says whether it did.
+fn sync(db: &Database) -> bool {
     let synced = db.begin_write().map_err(redb::Error::from).and_then(|txn| Ok(txn.commit()?));
-    if let Err(error) = synced {
+    if let Err(error) = &synced {
         tracing::error!(%error, "the catalogue cannot be synced");
     }
+    synced.is_ok()
 }
 
 impl Drop for Flusher {
     fn drop(&mut self) {
         self.signal.state.lock().unwrap_or_else(PoisonError::into_inner).closing = true;
-        self.signal.changed.notify_one();
+        self.signal.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -92,15 +92,9 @@ impl Catalogue {
             .set_cache_size(CACHE)
             .set_check_integrity_on_open(true)
             .create_with_backend(backend)?;
-        let txn = db.begin_write()?;
-        txn.open_table(IMAGES)?;
-        txn.open_table(NAMES)?;
-        txn.open_table(LAYERS)?;
-        txn.open_table(SNAPSHOTS)?;
-        txn.open_table(CHILDREN)?;
-        txn.open_table(CONTAINERS)?;
-        txn.open_table(CONTAINER_NAMES)?;
-        txn.commit()?;
+        if !has_tables(&db)? {
+            make_tables(&db)?;
+        }
         Ok(Self { flusher: flush::Flusher::start(Arc::new(db)) })
     }
 
@@ -128,6 +122,49 @@ impl Catalogue {
         }
         Ok(done)
     }
+
+    /// Returns when everything that was written before survives a crash. Costs a sync of the disk, which
+    /// all share who wait at the same time, and which no other transaction waits for longer than it
+    /// takes.
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.flusher.settle().map_err(|e| Error::sys("sync", CATALOGUE, e))
+    }
+}
+
+/// Whether all tables are there: to see that costs no sync of the disk, as making them does.
+fn has_tables(db: &Database) -> Result<bool> {
+    let txn = db.begin_read()?;
+    Ok(has(&txn, IMAGES)?
+        && has(&txn, NAMES)?
+        && has(&txn, LAYERS)?
+        && has(&txn, SNAPSHOTS)?
+        && has(&txn, CHILDREN)?
+        && has(&txn, CONTAINERS)?
+        && has(&txn, CONTAINER_NAMES)?)
+}
+
+fn has<K: Key + 'static, V: Value + 'static>(
+    txn: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<bool> {
+    match txn.open_table(table) {
+        Ok(_) => Ok(true),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn make_tables(db: &Database) -> Result<()> {
+    let txn = db.begin_write()?;
+    txn.open_table(IMAGES)?;
+    txn.open_table(NAMES)?;
+    txn.open_table(LAYERS)?;
+    txn.open_table(SNAPSHOTS)?;
+    txn.open_table(CHILDREN)?;
+    txn.open_table(CONTAINERS)?;
+    txn.open_table(CONTAINER_NAMES)?;
+    txn.commit()?;
+    Ok(())
 }
 
 /// A view of one state of the catalogue.

@@ -122,3 +122,24 @@ fn what_was_written_in_a_hurry_is_there_after_closing() {
     let catalogue = Catalogue::open(&root).unwrap();
     assert_eq!(catalogue.read().unwrap().images().unwrap(), [image]);
 }
+
+#[test]
+fn what_is_settled_survives_a_crash() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let root = Root::open(dir.path(), Access::Serve).unwrap();
+    let catalogue = Catalogue::open(&root).unwrap();
+    for round in 0..3 {
+        let (chain, row) = layer(&format!("{round}"));
+        catalogue.write(Durability::Soon, |w| w.put_layer("vfs", &chain, &row, None)).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| catalogue.settle().unwrap());
+            }
+        });
+        // What a crash would leave of the file: the catalogue is open all the time.
+        let bytes = std::fs::read(dir.path().join(CATALOGUE)).unwrap();
+        let crashed = Catalogue::open_copy(&bytes).unwrap();
+        let found = crashed.read().unwrap().layer("vfs", &chain).unwrap();
+        assert_eq!(found, Some(row), "round {round}");
+    }
+}

@@ -371,6 +371,10 @@ impl Store {
             }
             container.map_or(Ok(()), |container| w.delete_container(container))
         })?;
+        if snapshot.kind == SnapshotKind::Committed {
+            // Were the row to come back in a crash, without its layer, a promise would seem broken.
+            self.catalogue.settle()?;
+        }
         match discard(&*driver, &snapshot.layer) {
             Ok(()) => self.release_image_of(&snapshot, &*driver),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
