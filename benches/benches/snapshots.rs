@@ -1,57 +1,116 @@
-//! Prepare, mount, unmount and remove of a snapshot over the socket, in an empty store and with 10,000
-//! snapshots beside it: the two medians must not differ.
+//! A snapshot's life over the socket, by `/v1/` and by gRPC, in an empty store and with 10,000 snapshots
+//! beside it: the medians must not differ.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use benches::engines;
 use benches::{Failure, rounds, run};
-use layerd_api::SnapshotRequest;
+use cow_sys::mount;
 use layerd_api::client::Client;
+use layerd_api::{CommitSnapshotRequest, SnapshotRequest};
+use tests::grpc::Grpc;
+use tests::load::Footprint;
 
 const ROUNDS: usize = 200;
+const WARM_UP: usize = 20;
 const CROWD: usize = 10_000;
 const NAME: &str = "localhost/debian-four:latest";
 
-/// One life of a snapshot; gives the time of the calls to the daemon and of the whole, mount included.
-fn life(client: &Client, parent: &str, target: &Path) -> Result<(Duration, Duration), Failure> {
-    let request =
-        SnapshotRequest { key: "bench".into(), parent: Some(parent.into()), ..Default::default() };
-    let start = Instant::now();
-    let mounts = client.prepare(&request)?;
-    let prepared = start.elapsed();
-    for mount in &mounts {
-        let options = mount.options.join(",");
-        rustix::mount::mount(
-            mount.source.as_str(),
-            target,
-            mount.fstype.as_str(),
-            rustix::mount::MountFlags::empty(),
-            Some(std::ffi::CString::new(options)?.as_c_str()),
-        )?;
-    }
-    rustix::mount::unmount(target, rustix::mount::UnmountFlags::empty())?;
-    let before = Instant::now();
-    client.remove_snapshot("bench")?;
-    Ok((prepared + before.elapsed(), start.elapsed()))
+/// A client in one of the dialects.
+enum Api {
+    V1(Client),
+    Grpc(Box<Grpc>),
 }
 
-fn measure(
-    name: &str,
-    client: &Client,
-    parent: &str,
-    target: &Path,
-) -> Result<[(String, Vec<Duration>); 2], Failure> {
-    let mut calls = (format!("{name}: prepare + remove"), Vec::new());
-    let mut whole = (format!("{name}: with mount and unmount"), Vec::new());
-    for round in 0..ROUNDS + 10 {
-        let (call, all) = life(client, parent, target)?;
-        if round >= 10 {
-            calls.1.push(call);
-            whole.1.push(all);
+type Mounts = Vec<(String, String, Vec<String>)>;
+
+impl Api {
+    fn prepare(&mut self, key: &str, parent: &str) -> Result<(), Failure> {
+        match self {
+            Self::V1(client) => {
+                let (key, parent) = (key.to_owned(), Some(parent.to_owned()));
+                client.prepare(&SnapshotRequest { key, parent, ..Default::default() })?;
+            }
+            Self::Grpc(client) => drop(client.prepare(key, parent)?),
+        }
+        Ok(())
+    }
+
+    fn mounts(&mut self, key: &str) -> Result<Mounts, Failure> {
+        Ok(match self {
+            Self::V1(client) => {
+                let mounts = client.snapshot_mounts(key)?.into_iter();
+                mounts.map(|mount| (mount.fstype, mount.source, mount.options)).collect()
+            }
+            Self::Grpc(client) => {
+                let mounts = client.mounts(key)?.into_iter();
+                mounts.map(|mount| (mount.r#type, mount.source, mount.options)).collect()
+            }
+        })
+    }
+
+    fn commit(&mut self, key: &str, name: &str) -> Result<(), Failure> {
+        match self {
+            Self::V1(client) => {
+                let (key, name) = (key.to_owned(), name.to_owned());
+                client.commit_snapshot(&CommitSnapshotRequest {
+                    key,
+                    name,
+                    labels: Default::default(),
+                })?;
+            }
+            Self::Grpc(client) => client.commit(key, name)?,
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &str) -> Result<(), Failure> {
+        match self {
+            Self::V1(client) => client.remove_snapshot(key)?,
+            Self::Grpc(client) => client.remove(key)?,
+        }
+        Ok(())
+    }
+}
+
+/// The rows of the tables: the calls alone, with mount and unmount, and with a commit as well.
+type Figures = [(String, Vec<Duration>); 3];
+
+fn measure(name: &str, api: &mut Api, parent: &str, target: &Path) -> Result<Figures, Failure> {
+    let row = |what: &str| (format!("{name}: {what}"), Vec::new());
+    let [mut calls, mut mounted, mut committed] =
+        [row("prepare + mounts + remove"), row("with mount and unmount"), row("with a commit")];
+    for round in 0..WARM_UP + ROUNDS {
+        let start = Instant::now();
+        api.prepare("bench", parent)?;
+        api.mounts("bench")?;
+        api.remove("bench")?;
+        let took = [start.elapsed(), life(api, parent, target, false)?];
+        let whole = life(api, parent, target, true)?;
+        if round >= WARM_UP {
+            calls.1.push(took[0]);
+            mounted.1.push(took[1]);
+            committed.1.push(whole);
         }
     }
-    Ok([calls, whole])
+    Ok([calls, mounted, committed])
+}
+
+/// One life with its mount.
+fn life(api: &mut Api, parent: &str, target: &Path, commit: bool) -> Result<Duration, Failure> {
+    let start = Instant::now();
+    api.prepare("bench", parent)?;
+    for (fstype, source, options) in api.mounts("bench")? {
+        let point = std::fs::File::open(target)?;
+        mount::mount_at(&fstype, Path::new(&source), &options, point)?;
+    }
+    mount::unmount(target, false)?;
+    if commit {
+        api.commit("bench", "committed")?;
+    }
+    api.remove(if commit { "committed" } else { "bench" })?;
+    Ok(start.elapsed())
 }
 
 fn main() -> Result<(), Failure> {
@@ -66,18 +125,31 @@ fn main() -> Result<(), Failure> {
     let image = image.ok_or("the image is not there")?;
     let parent = image.layers.last().ok_or("the image has no layers")?;
 
-    let [calls, whole] = measure("empty store", &client, parent, &target)?;
+    let mut v1 = Api::V1(client);
+    let mut grpc = Grpc::connect(&daemon.socket, "bench")?;
+    // A connection without a request is closed after a while.
+    grpc.exists("nobody")?;
+    let mut grpc = Api::Grpc(Box::new(grpc));
+    let empty = [
+        measure("/v1/, empty store", &mut v1, parent, &target)?,
+        measure("gRPC, empty store", &mut grpc, parent, &target)?,
+    ];
     for number in 0..CROWD {
-        let key = format!("crowd-{number}");
-        let parent = Some(parent.clone());
-        client.prepare(&SnapshotRequest { key, parent, ..Default::default() })?;
+        grpc.prepare(&format!("crowd-{number}"), parent)?;
     }
-    let [crowded_calls, crowded_whole] = measure("10,000 snapshots", &client, parent, &target)?;
-    rounds::table("a snapshot's life over the socket", &[calls, crowded_calls]);
-    rounds::table("the same with the mount itself", &[whole, crowded_whole]);
+    let crowded = [
+        measure("/v1/, 10,000 snapshots", &mut v1, parent, &target)?,
+        measure("gRPC, 10,000 snapshots", &mut grpc, parent, &target)?,
+    ];
+    for (before, after) in empty.into_iter().zip(crowded) {
+        for (before, after) in before.into_iter().zip(after) {
+            rounds::table("a snapshot's life over the socket", &[before, after]);
+        }
+    }
     #[expect(clippy::print_stdout, reason = "a figure of the benchmark")]
     {
-        println!("\npeak memory of layerd: {} KiB", daemon.peak_memory()?);
+        let now = Footprint::of(daemon.pid())?.resident;
+        println!("\nmemory of layerd: {now} KiB, peak {} KiB", daemon.peak_memory()?);
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::disk;
 /// needs a pool, is tested in a kernel of its own.
 pub const DRIVERS: [&str; 4] = ["overlay2", "btrfs", "fuse", "vfs"];
 
-/// Whether the test can run here: as root, with these programs.
+/// Whether the test can run here: as root, with these programs, or files where a path is absolute.
 ///
 /// A test that cannot run says why and ends; where `CI=true` promises a machine that has everything it
 /// fails instead.
@@ -31,6 +31,7 @@ pub fn provides(programs: &[&str]) -> bool {
     };
     let missing = match programs.iter().find(lacks) {
         _ if !rustix::process::geteuid().is_root() => "root".to_owned(),
+        Some(file) if file.starts_with('/') => (*file).to_owned(),
         Some(program) => format!("the program {program}"),
         None => return true,
     };
