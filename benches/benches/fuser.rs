@@ -1,8 +1,12 @@
-//! One round trip: the stat of a name that is not there, asked of a null file system on `fuser`'s
-//! session, which answers at once, and of layerfs over both of its transports, which looks into an
-//! empty layer first.
+//! One round trip: the stat of a name that is not there, asked of a file system on `fuser`'s session that
+//! looks into an empty directory and answers, and of layerfs over both of its transports, which does the
+//! same with an empty layer.
+//!
+//! fuser's threads are this process's own; layerfs is a session of its own, to which a machine that is
+//! busy with something else gives less of its time. Only an idle machine compares the two.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +17,7 @@ use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, INodeNo,
     ReplyAttr, ReplyEntry, Request,
 };
+use rustix::fs::AtFlags;
 use rustix::io::Errno as Code;
 
 #[path = "../../layerfs/tests/union/uring.rs"]
@@ -22,12 +27,13 @@ mod uring;
 const ROUNDS: usize = 11;
 const TRIPS: u64 = 5_000;
 
-/// A file system with nothing but its root.
-struct Null;
+/// A file system with nothing but its root, and a directory in which it looks names up.
+struct Null(OwnedFd);
 
 impl Filesystem for Null {
-    fn lookup(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
-        reply.error(Errno::ENOENT);
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
+        reply.error(if found.is_ok() { Errno::EIO } else { Errno::ENOENT });
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -53,12 +59,13 @@ impl Filesystem for Null {
     }
 }
 
-fn null(point: &Path, threads: usize) -> Result<BackgroundSession, Failure> {
+fn null(point: &Path, lower: &Path, threads: usize) -> Result<BackgroundSession, Failure> {
     std::fs::create_dir_all(point)?;
     let mut config = Config::default();
     config.n_threads = Some(threads);
     config.clone_fd = threads > 1;
-    Ok(fuser::spawn_mount(Null, point, &config)?)
+    let lower = std::fs::File::open(lower)?.into();
+    Ok(fuser::spawn_mount(Null(lower), point, &config)?)
 }
 
 /// Asks for names that nobody has asked for before.
@@ -79,8 +86,8 @@ fn main() -> Result<(), Failure> {
     let lower = dir.path().join("lower");
     std::fs::create_dir(&lower)?;
     let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
-    let one = null(&dir.path().join("fuser-1"), 1)?;
-    let many = null(&dir.path().join("fuser-n"), threads)?;
+    let one = null(&dir.path().join("fuser-1"), &lower, 1)?;
+    let many = null(&dir.path().join("fuser-n"), &lower, threads)?;
     let mut points = vec![
         ("fuser, 1 thread", dir.path().join("fuser-1")),
         ("fuser, cores + 2 threads, cloned", dir.path().join("fuser-n")),
