@@ -121,6 +121,12 @@ impl Server {
                     Event::Woken if self.unwanted.load(Ordering::Acquire) => return Ok(false),
                     Event::Woken => self.hand_back()?,
                     Event::Lost(Errno::NOTCONN | Errno::CONNABORTED) => gone = true,
+                    // The kernel's switch was turned off between its offer and our answer to it, which
+                    // no queue gets past: requests go on coming over the device.
+                    Event::Lost(Errno::OPNOTSUPP) => {
+                        tracing::warn!("no ring: enable_uring is N by now");
+                        return Ok(false);
+                    }
                     Event::Lost(error) => return Err(error),
                 }
             }
