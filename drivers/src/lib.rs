@@ -22,6 +22,7 @@ mod overlay2;
 mod private;
 mod quota;
 mod registry;
+mod spawning;
 mod vfs;
 mod whole;
 

@@ -16,6 +16,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::error::ErrorKind;
+use crate::spawning;
 
 /// The name of the program.
 const LAYERFS: &str = "layerfs";
@@ -83,7 +84,8 @@ impl Program {
         command.env_clear();
         command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let status = command.status().map_err(|error| Failure {
+        let ended = spawning::spawn(&mut command).and_then(|mut child| child.wait());
+        let status = ended.map_err(|error| Failure {
             kind: ErrorKind::Unsupported,
             reason: format!("start {}: {error}", self.0.display()),
         })?;

@@ -16,6 +16,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::spawning;
+
 /// Mounts that are closed at once.
 const THREADS: usize = 8;
 /// Mounts that wait to be closed.
@@ -55,6 +57,7 @@ struct Closing {
 impl Closing {
     fn close(self) {
         drop(self.mount);
+        spawning::wait();
         self.latch.open();
     }
 }
