@@ -13,10 +13,12 @@
 mod header;
 mod pax;
 mod reader;
+mod recipe;
 mod sparse;
 mod writer;
 
 pub use reader::{Content, Reader};
+pub use recipe::rebuild;
 pub use writer::Writer;
 
 use crate::meta::{Device, Time};

@@ -42,6 +42,10 @@ pub struct Reader<R> {
     headers: Headers,
     /// How the stream is moved forward without reading it, where it can.
     seek: Option<fn(&mut R, u64) -> io::Result<()>>,
+    /// Everything that is taken but contents, where it is wanted.
+    recorded: Option<Vec<u8>>,
+    /// Whether the stream has no contents: it is what another reader recorded.
+    bare: bool,
 }
 
 /// The headers that precede an entry and extend it; reused from entry to entry.
@@ -85,7 +89,26 @@ impl<R: Read> Reader<R> {
             ended: false,
             headers: Headers::default(),
             seek: None,
+            recorded: None,
+            bare: false,
         }
+    }
+
+    /// Records all bytes but the contents of files, for [`Reader::take_recorded`].
+    #[must_use]
+    pub fn recording(self) -> Self {
+        Self { recorded: Some(Vec::new()), ..self }
+    }
+
+    /// Reads what another reader recorded: the stream has no contents, and none can be taken.
+    #[must_use]
+    pub fn bare(self) -> Self {
+        Self { bare: true, ..self }
+    }
+
+    /// What was recorded since it was last asked for.
+    pub fn take_recorded(&mut self) -> Vec<u8> {
+        self.recorded.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Passes over content that nobody takes by a seek, where the stream can.
@@ -176,6 +199,9 @@ impl<R: Read> Reader<R> {
     pub fn drain(&mut self) -> Result<u64> {
         self.skip_content()?;
         loop {
+            if let Some(recorded) = &mut self.recorded {
+                recorded.extend_from_slice(&self.buffer[self.start..self.end]);
+            }
             (self.start, self.end) = (0, 0);
             if self.fill()? == 0 {
                 return Ok(self.taken);
@@ -230,6 +256,9 @@ impl<R: Read> Reader<R> {
         let mut block = [0; BLOCK];
         block.copy_from_slice(&self.buffer[self.start..self.start + BLOCK]);
         self.start += BLOCK;
+        if let Some(recorded) = &mut self.recorded {
+            recorded.extend_from_slice(&block);
+        }
         Ok(block)
     }
 
@@ -263,15 +292,21 @@ impl<R: Read> Reader<R> {
             let taken = piece.len();
             // Borrowed apart: the piece lies in the buffer, the header in its own vector.
             let range = self.start..self.start + taken;
-            which(&mut self.headers).extend_from_slice(&self.buffer[range]);
+            which(&mut self.headers).extend_from_slice(&self.buffer[range.clone()]);
+            if let Some(recorded) = &mut self.recorded {
+                recorded.extend_from_slice(&self.buffer[range]);
+            }
             self.start += taken;
             self.remaining -= taken as u64;
         }
         self.skip_content()
     }
 
+    /// Passes over the data of a header that says nothing.
     fn skip_block_data(&mut self, size: u64) -> Result<()> {
         self.set_data(size);
+        let size = std::mem::take(&mut self.remaining);
+        self.pass(size, true)?;
         self.skip_content()
     }
 
@@ -282,23 +317,34 @@ impl<R: Read> Reader<R> {
 
     /// Passes over what is left of the present entry.
     fn skip_content(&mut self) -> Result<()> {
-        for part in [std::mem::take(&mut self.remaining), std::mem::take(&mut self.padding)] {
-            let mut left = part;
-            let buffered = (self.end - self.start) as u64;
-            if let Some(seek) = self.seek
-                && left > buffered
-            {
-                left -= buffered;
-                (self.start, self.end) = (0, 0);
-                seek(&mut self.inner, left).map_err(|error| Error::sys("seek tar", "", error))?;
-                self.taken = self.taken.saturating_add(left);
-                continue;
+        let content = std::mem::take(&mut self.remaining);
+        if !self.bare {
+            self.pass(content, false)?;
+        }
+        let padding = std::mem::take(&mut self.padding);
+        self.pass(padding, true)
+    }
+
+    /// Passes over bytes, by a seek where the stream can and they are not wanted.
+    fn pass(&mut self, mut left: u64, record: bool) -> Result<()> {
+        let buffered = (self.end - self.start) as u64;
+        if let Some(seek) = self.seek
+            && left > buffered
+            && !(record && self.recorded.is_some())
+        {
+            left -= buffered;
+            (self.start, self.end) = (0, 0);
+            seek(&mut self.inner, left).map_err(|error| Error::sys("seek tar", "", error))?;
+            self.taken = self.taken.saturating_add(left);
+            return Ok(());
+        }
+        while left > 0 {
+            let taken = self.piece(left)?.len();
+            if record && let Some(recorded) = &mut self.recorded {
+                recorded.extend_from_slice(&self.buffer[self.start..self.start + taken]);
             }
-            while left > 0 {
-                let taken = self.piece(left)?.len();
-                self.start += taken;
-                left -= taken as u64;
-            }
+            self.start += taken;
+            left -= taken as u64;
         }
         Ok(())
     }

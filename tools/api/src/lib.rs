@@ -6,9 +6,11 @@
 //! by both sides, so that either may be newer.
 
 pub mod client;
+mod layers;
 pub mod types;
 
 pub use client::{Client, ClientError};
+pub use layers::*;
 pub use types::*;
 
 /// Where layerd listens unless told otherwise.

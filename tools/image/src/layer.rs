@@ -7,6 +7,7 @@ use cow::digest::{DiffId, Digest};
 use crate::codec::Compression;
 use crate::error::{Error, Place, Result};
 use crate::file::{Extent, Mapped};
+use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::stream::{LayerStream, Promise};
 
@@ -101,6 +102,16 @@ impl Layer {
     /// NotFound if it was taken away meanwhile, Io if no thread could be started.
     pub fn open(&self) -> Result<LayerStream> {
         LayerStream::start(&self.extent()?, self.compression, self.promise.clone())
+    }
+
+    /// The same, taking down the tar's recipe on the way for [`LayerStream::finish_recorded`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Layer::open`].
+    pub fn open_recorded(&self) -> Result<LayerStream> {
+        let promise = self.promise.clone();
+        LayerStream::start_with(&self.extent()?, self.compression, promise, Recipe::TakeDown)
     }
 
     /// The uncompressed tar in memory, read as it is touched and *not verified*; none for a layer that

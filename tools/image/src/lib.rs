@@ -39,6 +39,7 @@ mod manifest;
 mod oci;
 mod platform;
 mod pool;
+mod recipe;
 mod reference;
 mod source;
 mod spool;

@@ -24,6 +24,7 @@ use crate::digested::{Digested, Digesting};
 use crate::error::{Error, Place, Result};
 use crate::file::{Extent, ExtentReader};
 use crate::pool::{Chunk, Never, Pool};
+use crate::recipe::{self, Recipe};
 
 /// Buffers of the uncompressed stream.
 const POOL: usize = 8;
@@ -85,7 +86,7 @@ pub struct LayerStream {
     failed: bool,
     unpack: Joined<()>,
     feed: Option<Joined<Option<Digested>>>,
-    hash: Joined<Digested>,
+    hash: Joined<(Digested, Option<Vec<u8>>)>,
     place: Place,
     promise: Promise,
     progress: Progress,
@@ -98,12 +99,25 @@ impl LayerStream {
         compression: Compression,
         promise: Promise,
     ) -> Result<Self> {
+        Self::start_with(extent, compression, promise, Recipe::Leave)
+    }
+
+    /// The same, with the recipe taken down or not.
+    pub(crate) fn start_with(
+        extent: &Extent,
+        compression: Compression,
+        promise: Promise,
+        recipe: Recipe,
+    ) -> Result<Self> {
         let place = extent.place();
         let progress = Progress::default();
         let (to_hash, hash_queue) = crossbeam::channel::bounded(POOL);
         let (to_consumer, pieces) = crossbeam::channel::bounded(POOL + 1);
         let (stop, stopped) = crossbeam::channel::bounded(0);
-        let hash = Joined::spawn("layer-hash", &place, move || digest(&hash_queue))?;
+        let hash = Joined::spawn("layer-hash", &place, move || match recipe {
+            Recipe::TakeDown => recipe::record(&hash_queue),
+            Recipe::Leave => (digest(&hash_queue), None),
+        })?;
         let output = Output {
             pool: Pool::new(POOL, stopped.clone()),
             to_hash,
@@ -157,14 +171,24 @@ impl LayerStream {
     /// # Errors
     ///
     /// Corrupt, naming file and layer, where the stream is damaged or a promise is broken.
-    pub fn finish(mut self) -> Result<Verified> {
+    pub fn finish(self) -> Result<Verified> {
+        Ok(self.finish_recorded()?.0)
+    }
+
+    /// The same, and the recipe of the tar ([`cow::tar::rebuild`]), compressed with zstd; none unless
+    /// the stream was opened for it, and of a tar that no layer could be made of.
+    ///
+    /// # Errors
+    ///
+    /// As [`LayerStream::finish`].
+    pub fn finish_recorded(mut self) -> Result<(Verified, Option<Vec<u8>>)> {
         while self.advance()? {}
         // All threads have seen the end by now, or a panicked one must not hold up the others.
         let Self { pieces, stop, unpack, feed, hash, place, promise, .. } = self;
         drop((pieces, stop));
         let stopped = || Error::sys("read", place.clone(), io::Error::other("a thread stopped"));
         unpack.join().ok_or_else(stopped)?;
-        let layer = hash.join().ok_or_else(stopped)?;
+        let (layer, recipe) = hash.join().ok_or_else(stopped)?;
         let blob = match feed {
             Some(feed) => feed.join().flatten().ok_or_else(stopped)?,
             None => layer,
@@ -178,12 +202,13 @@ impl LayerStream {
             ));
         }
         check(&place, "diffID", promise.diff_id.map(|id| *id.digest()), layer.digest)?;
-        Ok(Verified {
+        let verified = Verified {
             diff_id: DiffId::new(layer.digest),
             blob_digest: blob.digest,
             size: layer.bytes,
             compressed_size: blob.bytes,
-        })
+        };
+        Ok((verified, recipe))
     }
 
     /// Moves to the next buffer; false at the end of the stream.

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    blame, cat, check_image, commit, cp, diff, history, images, import, info, inspect, layers,
-    pool, prune, ps, rm, rmi, run, tag, tree,
+    blame, cat, check_image, commit, cp, diff, du, history, images, import, info, inspect, layers,
+    pool, prune, ps, rm, rmi, run, tag, tree, verify,
 };
 use crate::context::{Context, Session};
 use crate::exit;
@@ -43,6 +43,8 @@ enum Command {
     CheckImage(check_image::Args),
     Cat(cat::Args),
     Cp(cp::Args),
+    Du(du::Args),
+    Verify(verify::Args),
     Layers(layers::Args),
     History(history::Args),
     Tree(tree::Args),
@@ -74,6 +76,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::CheckImage(args) => return check_image::run(&session, &args),
         Command::Cat(args) => return cat::run(&session, &args),
         Command::Cp(args) => return cp::run(&session, &args),
+        Command::Du(args) => return du::run(&session, &args),
+        Command::Verify(args) => return verify::run(&session, &args),
         Command::Layers(args) => return layers::run(&session, &args),
         Command::History(args) => return history::run(&session, &args),
         Command::Tree(args) => return tree::run(&session, &args),

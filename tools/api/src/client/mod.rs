@@ -22,12 +22,13 @@ use ureq::{Agent, Body};
 pub use error::{ClientError, Result};
 pub use stream::JsonLines;
 
+use crate::layers::{LayerFile, LayerList, LayerSummary, VerifiedLayer, VerifyList};
 use crate::types::{
     AddDeviceRequest, ChangeList, CommitContainerRequest, CommitSnapshotRequest, Container,
     ContainerList, CreateContainerRequest, ErrorBody, ImageDetails, ImageList, ImageSummary,
-    ImportEvent, ImportRequest, Info, KeyRequest, LayerFile, LayerList, LayerSummary, Mount,
-    MountList, PathChange, Pool, PoolList, PruneRequest, RemoveImageRequest, Removed, SnapshotInfo,
-    SnapshotList, SnapshotRequest, StateRequest, TagRequest, Usage,
+    ImportEvent, ImportRequest, Info, KeyRequest, Mount, MountList, PathChange, Pool, PoolList,
+    PruneRequest, RemoveImageRequest, Removed, SnapshotInfo, SnapshotList, SnapshotRequest,
+    StateRequest, TagRequest, Usage,
 };
 
 /// The longest answer that is one object: a list of some hundred thousand entries.
@@ -114,6 +115,17 @@ impl Client {
     pub fn layer_tar(&self, chain_id: &str) -> Result<impl Read + use<>> {
         let answer = self.open(&format!("/v1/layers/{}/tar", escape(chain_id)))?;
         Ok(answer.into_body().into_with_config().limit(u64::MAX).reader())
+    }
+
+    /// Holds a layer's content against its diffID: `POST /v1/layers/{chainID}/verify`.
+    pub fn verify_layer(&self, chain_id: &str) -> Result<Vec<VerifiedLayer>> {
+        let path = format!("/v1/layers/{}/verify", escape(chain_id));
+        Ok(self.post::<VerifyList>(&path, &serde_json::Map::new())?.kept)
+    }
+
+    /// The space that a container's changes take: `GET /v1/containers/{id}/usage`.
+    pub fn container_usage(&self, id: &str) -> Result<Usage> {
+        self.get(&format!("/v1/containers/{}/usage", escape(id)), &[])
     }
 
     /// The files that a container changed: `GET /v1/containers/{id}/files`.

@@ -6,6 +6,7 @@ pub(crate) mod check_image;
 pub(crate) mod commit;
 pub(crate) mod cp;
 pub(crate) mod diff;
+pub(crate) mod du;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
@@ -20,5 +21,6 @@ pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod tag;
 pub(crate) mod tree;
+pub(crate) mod verify;
 
 mod filter;

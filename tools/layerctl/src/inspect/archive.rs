@@ -12,7 +12,7 @@ use cow::index::Index;
 use cow::tar::{Entry, Reader};
 use image::{Image, Reference, Source};
 
-use super::subject::{Blob, Contents, Kind, Layer, Layers, Sink, Subject};
+use super::subject::{Blob, Contents, Kind, Layer, Layers, Sink, Subject, Verified};
 use crate::names::short;
 
 #[derive(Debug)]
@@ -156,6 +156,18 @@ impl Layers for Archive {
         }
         pick(&mut Reader::new(layer.open()?), &wanted, sink)
             .with_context(|| layer.place().to_string())
+    }
+
+    fn verify(&self, layer: usize) -> anyhow::Result<Vec<Verified>> {
+        let outcome = self.layers[layer].open().and_then(image::LayerStream::finish);
+        let (state, reason) = match outcome {
+            Ok(_) => ("sound", None),
+            Err(error) if error.kind() == cow::ErrorKind::Corrupt => {
+                ("damaged", Some(error.to_string()))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(vec![Verified { driver: None, state: state.to_owned(), reason }])
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use cow::index::Index;
 use cow::root::Root;
 
-use super::subject::{Contents, Kind, Layer, Layers, Sink, Subject};
+use super::subject::{Contents, Kind, Layer, Layers, Sink, Subject, Verified};
 
 #[derive(Debug)]
 struct Directory {
@@ -48,5 +48,9 @@ impl Layers for Directory {
             sink(*row, &mut file)?;
         }
         Ok(())
+    }
+
+    fn verify(&self, _: usize) -> anyhow::Result<Vec<Verified>> {
+        anyhow::bail!("{}: a directory has no diffID", self.path.display())
     }
 }

@@ -13,7 +13,7 @@ use image::ImageConfig;
 use layerd_api::{Client, ClientError, ImageDetails, LayerFile, LayerSummary};
 
 use super::archive::pick;
-use super::subject::{Contents, Kept, Kind, Layer, Layers, SHORTEST_ID, Sink, Subject};
+use super::subject::{Contents, Kept, Kind, Layer, Layers, SHORTEST_ID, Sink, Subject, Verified};
 use crate::names::{familiar, short};
 
 /// Where the files of one layer are asked for.
@@ -199,6 +199,21 @@ impl Layers for Store {
                 pick(&mut Reader::new(self.client.container_tar(id)?), &wanted, sink)
             }
         }
+    }
+
+    fn verify(&self, layer: usize) -> anyhow::Result<Vec<Verified>> {
+        let At::Layer(chain) = &self.layers[layer] else {
+            // What a container changed has no digest yet.
+            return Ok(Vec::new());
+        };
+        let kept = self.client.verify_layer(chain)?.into_iter();
+        Ok(kept
+            .map(|kept| Verified {
+                driver: Some(kept.driver),
+                state: kept.state,
+                reason: kept.reason,
+            })
+            .collect())
     }
 }
 

@@ -116,6 +116,20 @@ pub(crate) trait Layers: Debug {
         rows: &[usize],
         sink: &mut Sink<'_>,
     ) -> anyhow::Result<()>;
+
+    /// Holds a layer's content against its diffID, in each place that keeps it.
+    fn verify(&self, layer: usize) -> anyhow::Result<Vec<Verified>>;
+}
+
+/// What came of holding a layer against its diffID.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Verified {
+    /// The driver that keeps it; none in an archive.
+    pub(crate) driver: Option<String>,
+    /// `sound`, `damaged` or `unknown`.
+    pub(crate) state: String,
+    /// Why, unless it is sound.
+    pub(crate) reason: Option<String>,
 }
 
 impl Subject {

@@ -24,6 +24,8 @@ pub(super) struct Applied {
     pub(super) on: Option<LayerId>,
     pub(super) verified: Verified,
     pub(super) content_size: u64,
+    /// How its tar is put together again.
+    pub(super) recipe: Option<Vec<u8>>,
 }
 
 /// Set when one layer has failed: the others need not go on.
@@ -155,7 +157,7 @@ pub(super) fn one(
     let id = made.allot()?;
     let options = CreateOptions { labels, ..CreateOptions::active() };
     import.driver.create(&id, below, &options).map_err(in_driver)?;
-    let stream = layer.open().map_err(in_image)?;
+    let stream = layer.open_recorded().map_err(in_image)?;
     let mut meter = Meter { stream, import, layer, stop, passed: 0, reported: 0 };
     meter.report(LayerState::Applying);
     let applied = match import.driver.apply(&id, &mut meter) {
@@ -169,8 +171,9 @@ pub(super) fn one(
         }
     };
     meter.report(LayerState::Done);
-    let verified = meter.stream.finish().map_err(in_image)?;
-    Ok(Applied { layer: id, on: below.cloned(), verified, content_size: applied.content_size })
+    let (verified, recipe) = meter.stream.finish_recorded().map_err(in_image)?;
+    let content_size = applied.content_size;
+    Ok(Applied { layer: id, on: below.cloned(), verified, content_size, recipe })
 }
 
 /// Passes a layer's tar on, tells how far it is, and ends when another layer has failed.

@@ -66,6 +66,9 @@ impl<'i, 'a> Made<'i, 'a> {
         }
         let mut records = Vec::with_capacity(batch.len());
         for commit in batch {
+            if let Some(recipe) = &commit.applied.recipe {
+                self.import.store.keep_recipe(&commit.diff_id, recipe)?;
+            }
             let owner = Owner::of_image(commit.applied.content_size);
             let record = LayerRecord {
                 diff_id: Some(commit.diff_id),

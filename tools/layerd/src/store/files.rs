@@ -2,8 +2,8 @@
 //!
 //! `files/<hex>` in the root is the list of the files of the layer with that diffID, one JSON object a
 //! line, compressed with zstd: made when it is first asked for, since it takes reading all content,
-//! and found from then on. A list whose layer is gone goes when the next one is written. It may be lost at
-//! any time.
+//! and found from then on. It may be lost at any time. Beside it lies the layer's recipe ([`super::verify`]).
+//! What belongs to layers that are gone is removed when the store is opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -12,8 +12,10 @@ use std::sync::PoisonError;
 use cow::digest::{ChainId, DiffId, Digest};
 use cow::index::Contents;
 use cow::tar::{Entry, EntryKind, Reader};
+use drivers::Usage;
 use layerd_api::{LayerFile, Text};
 
+use super::verify::RECIPE;
 use super::{Store, containers};
 
 use crate::catalogue::{Layer, Lookup as _};
@@ -71,8 +73,11 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn layer_tar(&self, chain: &ChainId, out: &mut dyn Write) -> Result<()> {
-        let (driver, _) = self.any_driver(chain)?;
-        self.image_layer_diff(&driver, chain, out).map(drop)
+        let (driver, layer) = self.any_driver(chain)?;
+        match self.recipe(&layer.diff_id)? {
+            Some(recipe) => self.rebuild(&driver, &layer, recipe, out).map(drop),
+            None => self.image_layer_diff(&driver, chain, out).map(drop),
+        }
     }
 
     /// Writes the list of the files of a layer of images.
@@ -111,6 +116,15 @@ impl Store {
         self.snapshot_diff(containers::NAMESPACE, &container.id, None, out).map(drop)
     }
 
+    /// The space that a container's changes take.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn container_usage(&self, reference: &str) -> Result<Usage> {
+        let container = self.container(reference)?;
+        self.snapshot_usage(containers::NAMESPACE, &container.id)
+    }
+
     /// A driver that keeps a layer.
     fn any_driver(&self, chain: &ChainId) -> Result<(String, Layer)> {
         let rows = self.catalogue.read()?;
@@ -131,18 +145,22 @@ impl Store {
         root::open_opt(self.root.subdir(FILES)?, &diff_id.digest().hex())
     }
 
-    /// Keeps a list, and removes those whose layers are gone.
     fn keep_list(&self, diff_id: &DiffId, list: &[u8]) -> Result<()> {
+        root::write_whole(self.root.subdir(FILES)?, &diff_id.digest().hex(), list)
+    }
+
+    /// Removes what is kept for layers that are gone; before the store is used.
+    pub(super) fn sweep_files(&self) -> Result<()> {
         let dir = self.root.subdir(FILES)?;
         let layers = self.catalogue.read()?.layers()?;
         let known: BTreeSet<String> =
             layers.iter().map(|(_, _, layer)| layer.diff_id.digest().hex()).collect();
         for name in root::names(&dir, FILES)? {
-            if !known.contains(&name) {
+            if !known.contains(name.trim_end_matches(RECIPE)) {
                 root::remove_all(&dir, &name)?;
             }
         }
-        root::write_whole(&dir, &diff_id.digest().hex(), list)
+        Ok(())
     }
 }
 

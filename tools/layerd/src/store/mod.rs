@@ -20,6 +20,7 @@ mod shared;
 mod snapshots;
 mod spec;
 mod trees;
+mod verify;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,7 @@ pub use files::KnownLayer;
 pub use images::{PruneScope, Removed};
 pub use labels::LabelUpdate;
 pub use snapshots::NewSnapshot;
+pub use verify::Verdict;
 
 use crate::catalogue::{Catalogue, Lookup as _, Snapshot, SnapshotKind};
 use crate::config::Config;

@@ -49,6 +49,7 @@ impl Store {
         store.default_driver = store.start_drivers(chosen)?;
         store.root.remember_driver(&store.default_driver)?;
         store.start_images()?;
+        store.sweep_files()?;
         Ok(Arc::new(store))
     }
 

@@ -7,14 +7,14 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cow::digest::ChainId;
 use hyper::header::CONTENT_TYPE;
-use layerd_api::{KeptLayer, LayerList, LayerSummary, Usage};
+use layerd_api::{KeptLayer, LayerList, LayerSummary, Usage, VerifiedLayer, VerifyList};
 
 use super::super::App;
 use super::super::error::ApiResult;
 use super::super::extract::{Json, Name};
 use super::super::written;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{KnownLayer, Store};
+use crate::store::{KnownLayer, Store, Verdict};
 
 const LINES: &str = "application/x-ndjson";
 const TAR: &str = "application/x-tar";
@@ -34,12 +34,37 @@ pub(super) async fn tar(State(app): State<App>, Name(chain): Name) -> ApiResult<
     answer(app, "layer-tar", TAR, move |store, out| store.layer_tar(&chain, out)).await
 }
 
+pub(super) async fn verify(
+    State(app): State<App>,
+    Name(chain): Name,
+) -> ApiResult<Json<VerifyList>> {
+    let chain = chain_id(&chain)?;
+    let verdicts = app.store(move |store| store.verify_layer(&chain)).await?;
+    let kept = verdicts.into_iter().map(|(driver, verdict)| {
+        let (state, reason) = match verdict {
+            Verdict::Sound => ("sound", None),
+            Verdict::Damaged(reason) => ("damaged", Some(reason)),
+            Verdict::Unknown(reason) => ("unknown", Some(reason)),
+        };
+        VerifiedLayer { driver, state: state.to_owned(), reason }
+    });
+    Ok(Json(VerifyList { kept: kept.collect() }))
+}
+
 pub(super) async fn container_files(State(app): State<App>, Name(id): Name) -> ApiResult<Response> {
     answer(app, "container-files", LINES, move |store, out| store.container_files(&id, out)).await
 }
 
 pub(super) async fn container_tar(State(app): State<App>, Name(id): Name) -> ApiResult<Response> {
     answer(app, "container-tar", TAR, move |store, out| store.container_tar(&id, out)).await
+}
+
+pub(super) async fn container_usage(
+    State(app): State<App>,
+    Name(id): Name,
+) -> ApiResult<Json<Usage>> {
+    let usage = app.store(move |store| store.container_usage(&id)).await?;
+    Ok(Json(Usage { bytes: usage.bytes, inodes: usage.inodes }))
 }
 
 async fn answer(
