@@ -6,11 +6,12 @@ use drivers::{CreateOptions, ErrorKind};
 use tests::host::provides;
 use tests::root::TempRoot;
 
-use crate::bench::{backends, each, id, kind};
+use crate::bench::{GUEST, backends, each, id, kind};
 
 #[test]
 fn unknown_options_are_refused_by_name() {
-    if !provides(&["mkfs.btrfs"]) {
+    // Its pool has nothing to do with it, and a guest cannot build the programs that others need.
+    if std::env::var_os(GUEST).is_some() || !provides(&["mkfs.btrfs"]) {
         return;
     }
     for driver in drivers::NAMES {
