@@ -20,6 +20,7 @@ mod changes;
 mod nested;
 mod options;
 mod quota;
+mod seal;
 mod search;
 mod since;
 mod subvolume;
@@ -27,7 +28,7 @@ mod subvolume;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use cow::root::Root;
@@ -44,8 +45,9 @@ use crate::home::meta::Meta;
 use crate::home::mounts::{Ending, MERGED};
 use crate::home::{self, Home, Layer, fs};
 use crate::id::LayerId;
-use crate::whole::{self, has_tree, shown, writable};
+use crate::whole::{has_tree, shown, writable};
 use options::Options;
+use seal::Finished;
 use subvolume::Writable;
 
 /// The driver's name.
@@ -65,6 +67,7 @@ pub(crate) struct Btrfs {
     options: Options,
     /// Whether the file system's trees may be read, which needs privileges.
     may_search: bool,
+    finished: Finished,
 }
 
 impl Btrfs {
@@ -75,7 +78,7 @@ impl Btrfs {
         check_place(call, path)?;
         let home = Home::open(NAME, path, &[])?.deleting_by(subvolume::remove);
         let may_search = search::is_allowed(home.root());
-        Ok(Self { home, options, may_search })
+        Ok(Self { home, options, may_search, finished: Finished::default() })
     }
 
     /// Sees whether the driver works below `dir`, without leaving anything there.
@@ -132,23 +135,6 @@ impl Btrfs {
         Ok(())
     }
 
-    /// Puts the read-only snapshot of an active layer in its directory.
-    fn fix(&self, layer: &Layer) -> cow::Result<OwnedFd> {
-        let dir = self.home.open_in_layer(&layer.id, ".")?;
-        let tree = fs::open_dir(&dir, RW)?;
-        // Of a commit that did not end.
-        subvolume::delete(&dir, OsStr::new(RO))?;
-        match subvolume::has_nested(&tree)? {
-            false => subvolume::snapshot(&tree, &dir, RO, Writable::No)?,
-            true => {
-                let scratch = self.home.scratch(layer.id.as_str())?;
-                let plain = nested::flattened(&tree, scratch.dir())?;
-                subvolume::snapshot(&plain, &dir, RO, Writable::No)?;
-            }
-        }
-        fs::open_dir(&dir, RO)
-    }
-
     /// Subvolumes that a layer in this state should not have, and what is wrong with the one it has.
     fn unsound(&self, layer: &Layer) -> cow::Result<Option<(&'static str, String, bool)>> {
         if !has_tree(&layer.meta()) {
@@ -157,7 +143,7 @@ impl Btrfs {
         let dir = self.home.open_in_layer(&layer.id, ".")?;
         let own = Self::tree_name(layer.state());
         let other = if own == RO { RW } else { RO };
-        if fs::exists(&dir, other)? {
+        if fs::exists(&dir, other)? && !self.finished.has(&layer.id) {
             return Ok(Some((other, "left over from a commit".to_owned(), true)));
         }
         if fs::exists(&dir, own)? && !subvolume::is_subvolume(&dir, own)? {
@@ -247,6 +233,8 @@ impl Backend for Btrfs {
     }
 
     fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()> {
+        // Of a layer that had this id before.
+        self.finished.forget(&meta.id);
         match has_tree(meta) {
             true => self.make_tree(meta, dir).map_err(|error| call.failed(error)),
             false => Ok(()),
@@ -254,19 +242,12 @@ impl Backend for Btrfs {
     }
 
     fn fill(&self, call: Call<'_>, layer: &Layer, tar: &mut dyn Read) -> Result<Applied> {
-        let is_bottom = layer.meta().parent.is_none();
-        let applied = self.tree(layer).and_then(|tree| whole::apply(&tree, tar, is_bottom));
-        applied.map_err(|error| call.failed(error))
+        self.apply_to(layer, tar).map_err(|error| call.failed(error))
     }
 
     fn seal(&self, sealing: &Sealing<'_>) -> Result<Usage> {
-        let layer = sealing.layer;
-        let call = self.home.call("commit", &layer.id);
-        let seal = || {
-            let tree = self.fix(layer)?;
-            self.measure_tree(&sealing.meta, Root::from_fd(tree, RO))
-        };
-        seal().map_err(|error| call.failed(error))
+        let call = self.home.call("commit", &sealing.layer.id);
+        self.finish(sealing.layer, &sealing.meta).map_err(|error| call.failed(error))
     }
 
     fn sealed(&self, id: &LayerId) {
@@ -283,7 +264,14 @@ impl Backend for Btrfs {
     /// time at the next diff. An overlay does not note them in lower layers either.
     fn describe(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<Vec<Mount>> {
         let shown = self.shown(call, layer)?;
-        let way = if writable(layer, access) { "rw" } else { "ro" };
+        let way = match writable(layer, access) {
+            true => {
+                // Whoever gets this may write.
+                self.finished.forget(&layer.id);
+                "rw"
+            }
+            false => "ro",
+        };
         Ok(vec![Mount {
             fstype: "bind".to_owned(),
             source: self.home.layer_path(&shown.id, Self::tree_name(shown.state())),

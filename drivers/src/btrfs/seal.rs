@@ -1,0 +1,82 @@
+//! How a layer gets its final form: the read-only snapshot of what it shows.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cow::root::Root;
+
+use super::subvolume::{self, Writable};
+use super::{Btrfs, RO, RW, nested};
+use crate::driver::{Applied, Usage};
+use crate::home::meta::Meta;
+use crate::home::{Layer, fs};
+use crate::id::LayerId;
+use crate::whole;
+
+/// Active layers whose snapshot is taken and measured already, and to which nobody wrote since.
+///
+/// A layer that was filled from a tar gets its snapshot with the filling, which took its time for every
+/// file; the commit then takes none.
+#[derive(Debug, Default)]
+pub(super) struct Finished(Mutex<HashMap<LayerId, Usage>>);
+
+impl Finished {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LayerId, Usage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a layer may be written to.
+    pub(super) fn forget(&self, id: &LayerId) {
+        self.lock().remove(id);
+    }
+
+    /// Whether a layer's snapshot is taken already.
+    pub(super) fn has(&self, id: &LayerId) -> bool {
+        self.lock().contains_key(id)
+    }
+
+    fn take(&self, id: &LayerId) -> Option<Usage> {
+        self.lock().remove(id)
+    }
+}
+
+impl Btrfs {
+    /// Applies a tar to an active layer.
+    pub(super) fn apply_to(&self, layer: &Layer, tar: &mut dyn Read) -> cow::Result<Applied> {
+        self.finished.forget(&layer.id);
+        let meta = layer.meta();
+        let applied = whole::apply(&self.tree(layer)?, tar, meta.parent.is_none())?;
+        let usage = self.finish(layer, &meta)?;
+        self.finished.lock().insert(layer.id.clone(), usage);
+        Ok(applied)
+    }
+
+    /// Puts a layer's final form beside the active one, durably, and measures it.
+    pub(super) fn finish(&self, layer: &Layer, meta: &Meta) -> cow::Result<Usage> {
+        if let Some(usage) = self.finished.take(&layer.id) {
+            return Ok(usage);
+        }
+        let tree = self.fix(layer)?;
+        self.measure_tree(meta, Root::from_fd(tree, RO))
+    }
+
+    /// Takes the read-only snapshot of an active layer.
+    fn fix(&self, layer: &Layer) -> cow::Result<OwnedFd> {
+        let dir = self.home.open_in_layer(&layer.id, ".")?;
+        let tree = fs::open_dir(&dir, RW)?;
+        // Of a commit that did not end.
+        subvolume::delete(&dir, OsStr::new(RO))?;
+        match subvolume::has_nested(&tree)? {
+            false => subvolume::snapshot(&tree, &dir, RO, Writable::No)?,
+            true => {
+                let scratch = self.home.scratch(layer.id.as_str())?;
+                let plain = nested::flattened(&tree, scratch.dir())?;
+                subvolume::snapshot(&plain, &dir, RO, Writable::No)?;
+            }
+        }
+        fs::open_dir(&dir, RO)
+    }
+}
