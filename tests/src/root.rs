@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::disk;
 
 /// Room enough for every case; only what is used is taken.
-const BTRFS_MIB: u64 = 2048;
+const BTRFS_MIB: u64 = 8192;
 
 /// A temporary directory in which a test may mount things.
 ///

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use btrfs_uapi::filesystem::{start_sync, wait_sync};
 use btrfs_uapi::inode::ino_lookup_user;
 use btrfs_uapi::subvolume::{
     self, SubvolRootRef, SubvolumeFlags, snapshot_create, subvol_rootrefs, subvolume_create,
@@ -215,6 +216,7 @@ fn delete_all(dir: &OwnedFd, name: &OsStr) -> Result<()> {
         }
         if work.last() == Some(&next) {
             let id = info(&inside)?.id;
+            settle(&inside)?;
             drop(inside);
             work.pop();
             subvolume_delete(dir.as_fd(), &c_name(&next)?)
@@ -223,6 +225,19 @@ fn delete_all(dir: &OwnedFd, name: &OsStr) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Ends the file system's transaction, before a subvolume is deleted.
+///
+/// Of a directory that was fsynced and lost a subvolume in one transaction, and was renamed, Linux
+/// logs the loss as if it were a file's; after a power cut it cannot replay that, and refuses to mount
+/// the file system ("failed to delete reference", seen in 6.18). What was logged in a transaction that
+/// has ended is not logged again.
+fn settle(dir: &OwnedFd) -> Result<()> {
+    let dir = dir.as_fd();
+    start_sync(dir)
+        .and_then(|transaction| wait_sync(dir, transaction))
+        .map_err(|errno| Error::sys("end transaction", "", errno))
 }
 
 /// Lets a read-only subvolume be written to.

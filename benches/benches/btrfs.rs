@@ -1,0 +1,210 @@
+//! The btrfs driver on a loop device: whether a layer's life costs the same for 10 files and for 50,000,
+//! a diff of 10 changed files against a walk over both trees, and imports beside overlay2's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use benches::engines::{self, Daemon};
+use benches::rounds::{self, Contestant};
+use benches::{Failure, run};
+use cow::root::Root;
+use drivers::{Access, CreateOptions, Driver, LayerId, LayerRecord};
+use tests::root::TempRoot;
+
+const SMALL: usize = 10;
+const LARGE: usize = 50_000;
+const CHANGED: usize = 10;
+const ROUNDS: usize = 20;
+const NAME: &str = "localhost/debian-four:latest";
+
+type Times = Vec<(String, Vec<Duration>)>;
+
+fn id(text: &str) -> Result<LayerId, Failure> {
+    text.parse().map_err(|error| format!("id {text}: {error}").into())
+}
+
+fn path_of(file: usize) -> String {
+    format!("dir{}/file{file}", file / 100)
+}
+
+/// The tar of a layer of so many files of one to four KiB.
+fn tar(dir: &Path, files: usize) -> Result<PathBuf, Failure> {
+    let tree = dir.join(format!("tree-{files}"));
+    for file in 0..files {
+        let path = tree.join(path_of(file));
+        if file % 100 == 0 {
+            fs::create_dir_all(tree.join(format!("dir{}", file / 100)))?;
+        }
+        fs::write(path, vec![b'x'; 1024 + file % 3072])?;
+    }
+    let tar = dir.join(format!("{files}.tar"));
+    run(Command::new("tar").arg("-C").arg(&tree).arg("-cf").arg(&tar).arg("."))?;
+    fs::remove_dir_all(tree)?;
+    Ok(tar)
+}
+
+fn timed(
+    times: &mut Vec<Duration>,
+    work: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let start = Instant::now();
+    work()?;
+    times.push(start.elapsed());
+    Ok(())
+}
+
+/// Layers of few and of many files: commit and removal of the layer, and preparation, commit and
+/// removal of a container on it, round by round.
+fn lives(driver: &dyn Driver, tars: &[(usize, PathBuf)]) -> Result<(), Failure> {
+    let mut tables: [Times; 4] = Default::default();
+    for table in &mut tables {
+        *table = tars.iter().map(|(files, _)| (format!("{files} files"), Vec::new())).collect();
+    }
+    let titles = ["prepare a container on a layer", "commit a container's layer on it"];
+    let active = CreateOptions::active();
+    for _round in 0..3 {
+        for (at, (_, tar)) in tars.iter().enumerate() {
+            let (image, container) = (id("image")?, id("container")?);
+            driver.create(&image, None, &active)?;
+            driver.apply(&image, &mut fs::File::open(tar)?)?;
+            timed(&mut tables[2][at].1, || {
+                Ok(driver.commit(&image, &LayerRecord::default()).map(drop)?)
+            })?;
+            for _ in 0..ROUNDS / 2 {
+                timed(&mut tables[0][at].1, || {
+                    Ok(driver.create(&container, Some(&image), &active)?)
+                })?;
+                let path = driver.mount(&container, Access::Default)?;
+                fs::write(path.join("new"), "new")?;
+                driver.unmount(&container)?;
+                timed(&mut tables[1][at].1, || {
+                    Ok(driver.commit(&container, &LayerRecord::default()).map(drop)?)
+                })?;
+                driver.remove(&container)?;
+            }
+            timed(&mut tables[3][at].1, || Ok(driver.remove(&image)?))?;
+        }
+    }
+    for (title, table) in titles.into_iter().zip(&tables) {
+        rounds::table(title, table);
+    }
+    rounds::table("commit an image's layer", &tables[2]);
+    rounds::table("remove an image's layer", &tables[3]);
+    Ok(())
+}
+
+/// A walk over both trees that believes metadata, as other engines do it: the time is that of a look
+/// at every file of both.
+fn metadata_walk(lower: &Root, upper: &Root) -> Result<usize, Failure> {
+    let mut seen = Vec::new();
+    for root in [lower, upper] {
+        let mut files = std::collections::BTreeMap::new();
+        let mut walk = cow::walk::Walk::new(root, cow::walk::Vanished::Fail)?;
+        while let Some(entry) = walk.next_entry()? {
+            let meta = entry.meta;
+            files.insert(entry.path.to_owned(), (meta.kind, meta.mode, meta.size, meta.mtime));
+        }
+        seen.push(files);
+    }
+    Ok(seen[1].iter().filter(|(path, meta)| seen[0].get(*path) != Some(meta)).count())
+}
+
+fn diffs(driver: &dyn Driver, home: &Path, tar: &Path) -> Result<(), Failure> {
+    let (image, container) = (id("image")?, id("container")?);
+    let active = CreateOptions::active();
+    driver.create(&image, None, &active)?;
+    driver.apply(&image, &mut fs::File::open(tar)?)?;
+    driver.commit(&image, &LayerRecord::default())?;
+    driver.create(&container, Some(&image), &active)?;
+    let path = driver.mount(&container, Access::Default)?;
+    for file in 0..CHANGED {
+        fs::write(path.join(path_of(file * LARGE / CHANGED)), "changed")?;
+    }
+    driver.unmount(&container)?;
+    let tree = |layer: &str| Root::open(home.join("layers").join(layer));
+    let (lower, upper) = (tree("image/ro")?, tree("container/rw")?);
+    let expected = driver.changes(&container, None)?.changes.len();
+    let check = |found: usize| match found == expected && found >= CHANGED {
+        true => Ok(()),
+        false => Err(Failure::from(format!("{found} changes, not {expected}"))),
+    };
+    let nothing = || Ok(());
+    let mut race = [
+        Contestant {
+            name: "walk of both trees, exact",
+            work: Box::new(|| check(cow::diff::trees(Some(&lower), &upper)?.changes.len())),
+            reset: Box::new(nothing),
+        },
+        Contestant {
+            name: "walk of both trees, metadata alone",
+            work: Box::new(|| check(metadata_walk(&lower, &upper)?)),
+            reset: Box::new(nothing),
+        },
+        Contestant {
+            name: "btrfs, active layer",
+            work: Box::new(|| check(driver.changes(&container, None)?.changes.len())),
+            reset: Box::new(nothing),
+        },
+    ];
+    let mut times = rounds::race(ROUNDS / 4, &mut race)?;
+    drop(race);
+    driver.commit(&container, &LayerRecord::default())?;
+    let mut committed = Vec::new();
+    for _ in 0..ROUNDS {
+        timed(&mut committed, || check(driver.changes(&container, None)?.changes.len()))?;
+    }
+    times.push(("btrfs, committed layer".to_owned(), committed));
+    rounds::table("diff of 10 changed files on 50,000", &times);
+    driver.remove(&container)?;
+    Ok(driver.remove(&image)?)
+}
+
+fn import<'a>(name: &'a str, daemon: &'a Daemon, archive: &Path) -> Contestant<'a> {
+    let archive = archive.to_owned();
+    Contestant {
+        name,
+        work: Box::new(move || {
+            run(engines::layerctl(daemon).arg("import").arg(&archive)).map(drop)
+        }),
+        reset: Box::new(move || run(engines::layerctl(daemon).args(["rmi", NAME])).map(drop)),
+    }
+}
+
+/// Imports on the same disk and, as a loop device costs something, on the same btrfs.
+fn imports(root: &TempRoot) -> Result<(), Failure> {
+    let images = benches::debian_image()?;
+    let disk = tempfile::tempdir_in(benches::cache())?;
+    let on_disk = engines::layerd(disk.path(), "overlay2")?;
+    let places = ["overlay2", "btrfs"].map(|driver| root.join(format!("import-{driver}")));
+    places.iter().try_for_each(fs::create_dir)?;
+    let overlay = engines::layerd(&places[0], "overlay2")?;
+    let btrfs = engines::layerd(&places[1], "btrfs")?;
+    for (kind, archive) in [("docker-archive", "docker.tar"), ("OCI, gzip", "oci-gzip.tar")] {
+        let archive = images.join(archive);
+        let mut race = [
+            import("overlay2 on the disk", &on_disk, &archive),
+            import("overlay2 on btrfs", &overlay, &archive),
+            import("btrfs", &btrfs, &archive),
+        ];
+        let times = rounds::race(ROUNDS / 5, &mut race)?;
+        rounds::table(&format!("import ({kind})"), &times);
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Failure> {
+    fs::create_dir_all(benches::cache())?;
+    let root = TempRoot::on_btrfs("bench");
+    let home = root.join("home");
+    let dir = tempfile::tempdir()?;
+    let tars = [SMALL, LARGE].map(|files| tar(dir.path(), files).map(|tar| (files, tar)));
+    let tars = tars.into_iter().collect::<Result<Vec<_>, _>>()?;
+    {
+        let driver = drivers::open::<&str>("btrfs", &home, &[])?;
+        lives(&*driver, &tars)?;
+        diffs(&*driver, &home, &tars[1].1)?;
+    }
+    imports(&root)
+}
