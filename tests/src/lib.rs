@@ -14,6 +14,7 @@ pub mod layerfs;
 pub mod load;
 pub mod ops;
 pub mod programs;
+pub mod recorded;
 pub mod root;
 pub mod thinpool;
 pub mod tree;
