@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{Read, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use cow::change::Changeset;
@@ -24,6 +24,7 @@ use crate::home::commit::{Flush, Manner, Sealing};
 use crate::home::meta::Meta;
 use crate::home::{Home, Layer, Scratch};
 use crate::id::LayerId;
+use crate::id_map::IdMaps;
 use crate::options::Given;
 use crate::quota;
 
@@ -99,6 +100,11 @@ pub(crate) trait Backend: Send + Sync + Debug {
     /// The directories that a layer must have.
     fn required(&self, layer: &Layer) -> Vec<Required>;
 
+    /// The directory whose owner is that of a committed layer's root, where it is at hand.
+    fn root_of(&self, _id: &LayerId) -> cow::Result<Option<OwnedFd>> {
+        Ok(None)
+    }
+
     /// What else can be wrong, for [`Driver::check`].
     fn inspect(&self) -> Result<Vec<Finding>> {
         Ok(Vec::new())
@@ -163,6 +169,7 @@ impl<B: Backend> Driver for B {
         let mut meta = Meta::new(id.clone(), parent.cloned(), options.state);
         meta.record.labels = options.labels.clone();
         meta.size = size;
+        meta.id_map = id_map_of(self, call, parent, options)?;
         if let Some(parent) = parent.filter(|_| options.state == State::Active) {
             meta.origin = self.origin(call, parent)?;
         }
@@ -215,7 +222,12 @@ impl<B: Backend> Driver for B {
             let reason = "only the daemon can mount the layers of this driver";
             return Err(call.refused(ErrorKind::Unsupported, reason));
         }
-        self.describe(call, &*self.home().layer(call)?, access)
+        let layer = self.home().layer(call)?;
+        if layer.meta().id_map.is_some() {
+            let reason = "only the daemon can mount a layer with mapped ids";
+            return Err(call.refused(ErrorKind::Unsupported, reason));
+        }
+        self.describe(call, &layer, access)
     }
 
     fn mount(&self, id: &LayerId, access: Access) -> Result<PathBuf> {
@@ -306,6 +318,47 @@ fn size_of(backend: &impl Backend, call: Call<'_>, options: &CreateOptions) -> R
         Err(Error::Driver { reason, kind, .. }) => Err(call.refused(kind, reason)),
         Err(error) => Err(error),
     }
+}
+
+/// The maps of a layer that is being made, unless its parent was shifted by them before.
+fn id_map_of(
+    backend: &impl Backend,
+    call: Call<'_>,
+    parent: Option<&LayerId>,
+    options: &CreateOptions,
+) -> Result<Option<IdMaps>> {
+    let Some(maps) = options.id_map.as_ref().filter(|maps| !maps.is_identity()) else {
+        return Ok(None);
+    };
+    if let Some(parent) = parent {
+        // What is wrong with the parent is told by whoever reserves it.
+        let Ok(root) = backend.root_of(parent) else { return Ok(None) };
+        let root = root.map(cow::at::meta_of).transpose();
+        let root = root.map_err(|errno| call.failed(cow::Error::sys("statx", "", errno)))?;
+        if root.is_some_and(|root| (root.uid, root.gid) == maps.root()) {
+            return Ok(None);
+        }
+    }
+    if !backend.able().id_map {
+        let reason = "this driver cannot map ids here: that takes id-mapped mounts of the kernel";
+        return Err(call.refused(ErrorKind::Unsupported, reason));
+    }
+    Ok(Some(maps.clone()))
+}
+
+/// Makes the mount that `describe` tells of a layer, with the layer's maps, on `target`.
+pub(crate) fn attach(call: Call<'_>, layer: &Layer, mount: &Mount, target: &OwnedFd) -> Result<()> {
+    let meta = layer.meta();
+    let namespace = meta.id_map.as_ref().map(IdMaps::namespace).transpose();
+    let namespace = namespace.map_err(|source| call.sys("map ids", "", source))?;
+    cow_sys::mount::mount_mapped_at(
+        &mount.fstype,
+        &mount.source,
+        &mount.options,
+        namespace.as_ref().map(AsFd::as_fd),
+        target,
+    )
+    .map_err(|error| call.refused(ErrorKind::of_io(error.io()), error.to_string()))
 }
 
 /// Refuses a size for all layers of a home that can keep none.

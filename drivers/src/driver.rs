@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::id::LayerId;
+use crate::id_map::IdMaps;
 
 /// What a backend can do beyond the contract's minimum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +37,8 @@ pub struct Capabilities {
     /// [`Driver::mounts`] describes mounts that any process may make for itself (overlay and bind
     /// mounts); otherwise only [`Driver::mount`] can make the tree appear.
     pub client_mounts: bool,
-    /// A view of a layer can be shifted to other owners without copying (id-mapped mounts).
+    /// [`CreateOptions::id_map`] is honoured: a layer can be shown with other owners without copying
+    /// (id-mapped mounts).
     pub id_map: bool,
 }
 
@@ -61,6 +63,12 @@ pub struct CreateOptions {
     pub size: Option<u64>,
     /// Driver options of this layer (Docker's `--storage-opt`), as yet unread.
     pub options: BTreeMap<String, String>,
+    /// The ids that the layer's mount shows in place of those on the disk. Such a layer is mounted by
+    /// [`Driver::mount`] alone.
+    ///
+    /// Not done for a parent whose root directory belongs to the mapped root already: its client has
+    /// shifted it by changing the owners of files.
+    pub id_map: Option<IdMaps>,
     /// What the catalogue wants to find again should it lose its own record: kept in the layer's
     /// metadata file from the beginning and shown as [`LayerRecord::labels`] of [`LayerInfo`], until
     /// [`Driver::commit`] or [`Driver::relabel`] replaces them.
@@ -70,7 +78,13 @@ pub struct CreateOptions {
 impl CreateOptions {
     /// A writable layer without options.
     pub fn active() -> Self {
-        Self { state: State::Active, size: None, options: BTreeMap::new(), labels: BTreeMap::new() }
+        Self {
+            state: State::Active,
+            size: None,
+            options: BTreeMap::new(),
+            id_map: None,
+            labels: BTreeMap::new(),
+        }
     }
 
     /// A read-only view without options.
@@ -114,6 +128,8 @@ pub struct LayerInfo {
     pub created: SystemTime,
     /// Its own space, frozen at commit; none while it can change.
     pub usage: Option<Usage>,
+    /// The ids that its mount shows in place of those on the disk.
+    pub id_map: Option<IdMaps>,
     /// The catalogue's record.
     pub record: LayerRecord,
 }
@@ -191,7 +207,8 @@ pub trait Driver: Send + Sync + Debug {
     ///
     /// # Errors
     /// `AlreadyExists` for an id in use, `NotFound` for a missing parent, `FailedPrecondition` for a
-    /// parent that is not committed, `InvalidArgument` or `Unsupported` for an option, by its name.
+    /// parent that is not committed, `InvalidArgument` or `Unsupported` for an option, by its name, and
+    /// `Unsupported` for ids that the driver cannot map.
     fn create(&self, id: &LayerId, parent: Option<&LayerId>, options: &CreateOptions)
     -> Result<()>;
 
@@ -264,7 +281,8 @@ pub trait Driver: Send + Sync + Debug {
     /// is one bind mount; a committed layer is shown read-only.
     ///
     /// # Errors
-    /// `Unsupported` without [`Capabilities::client_mounts`].
+    /// `Unsupported` without [`Capabilities::client_mounts`], and for a layer with an
+    /// [id map](CreateOptions::id_map).
     fn mounts(&self, id: &LayerId, access: Access) -> Result<Vec<Mount>>;
 
     /// Mounts a layer in this process's mount namespace and takes a reference.

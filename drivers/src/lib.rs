@@ -15,6 +15,7 @@ pub mod error;
 mod fuse;
 mod home;
 pub mod id;
+pub mod id_map;
 pub mod mountinfo;
 mod options;
 mod overlay;
@@ -32,4 +33,5 @@ pub use driver::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use id::LayerId;
+pub use id_map::{IdMap, IdMaps};
 pub use registry::{NAMES, open, probe};

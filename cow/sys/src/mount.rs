@@ -197,10 +197,28 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
 /// The type `bind`, or an option `bind` or `rbind`, makes a bind mount of `source`; its other
 /// options become properties of the mount, of all the mounts of an `rbind`.
 pub fn mount_at(fstype: &str, source: &Path, options: &[String], target: impl AsFd) -> Result<()> {
+    mount_mapped_at(fstype, source, options, None, target)
+}
+
+/// The same, and a bind mount shows ids as the user namespace `id_map` maps them
+/// ([`mount_attr::Change::id_map`]).
+///
+/// # Errors
+/// `INVAL` for a file system that cannot be mapped, and for a map of any but a bind mount.
+pub fn mount_mapped_at(
+    fstype: &str,
+    source: &Path,
+    options: &[String],
+    id_map: Option<BorrowedFd<'_>>,
+    target: impl AsFd,
+) -> Result<()> {
     let sorted = Options::sort(options);
     let target = target.as_fd();
     if fstype == "bind" || sorted.bind.is_some() {
-        return bind_at(source, &sorted, target);
+        return bind_at(source, &sorted, id_map, target);
+    }
+    if id_map.is_some() {
+        return Err(MountError::new("map ids", fstype, Errno::INVAL));
     }
     match mount_fs(fstype, source, options) {
         Ok(mount) => attach(&mount, target),
@@ -222,20 +240,26 @@ pub fn mount_at(fstype: &str, source: &Path, options: &[String], target: impl As
     }
 }
 
-fn bind_at(source: &Path, options: &Options<'_>, target: BorrowedFd<'_>) -> Result<()> {
+fn bind_at(
+    source: &Path,
+    options: &Options<'_>,
+    id_map: Option<BorrowedFd<'_>>,
+    target: BorrowedFd<'_>,
+) -> Result<()> {
     let recursive = options.bind == Some(options::Bind::Recursive);
     let name = || source.display().to_string();
     let mount = bind(CWD, source, recursive)?;
-    if options.attributes.is_empty() {
+    if options.attributes.is_empty() && id_map.is_none() {
         return attach(&mount, target);
     }
     // The kernel refuses an access time setting that does not clear the old one.
     let atime = MountAttrFlags::MOUNT_ATTR__ATIME;
     let off = if options.attributes.intersects(atime) { atime } else { MountAttrFlags::empty() };
-    let change = mount_attr::Change { on: options.attributes, off, ..mount_attr::Change::NOTHING };
+    let nothing = mount_attr::Change::NOTHING;
+    let change = mount_attr::Change { on: options.attributes, off, id_map, ..nothing };
     match mount_attr::set(&mount, &change, recursive) {
         Ok(()) => attach(&mount, target),
-        Err(Errno::NOSYS) => {
+        Err(Errno::NOSYS) if id_map.is_none() => {
             attach(&mount, target)?;
             let flags = options.legacy_flags() | MountFlags::BIND;
             // The mount's own fd is where it is, now that it is attached.

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use cow::root::Root;
 use rustix::fs::Mode;
 
-use crate::backend::{Backend, Difference};
+use crate::backend::{self, Backend, Difference};
 use crate::backing;
 use crate::call::{Call, HomeCall};
 use crate::driver::{Access, Applied, Capabilities, Finding, Mount, State, Usage};
@@ -203,7 +203,7 @@ impl Backend for Btrfs {
             native_diff: self.may_search,
             quota: self.may_search,
             client_mounts: true,
-            id_map: false,
+            id_map: self.home.maps_ids(),
         }
     }
 
@@ -282,10 +282,7 @@ impl Backend for Btrfs {
     fn show(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<PathBuf> {
         let mounts = self.describe(call, layer, access)?;
         self.home.take_mount(call, layer, writable(layer, access), |target| {
-            mounts.iter().try_for_each(|mount| {
-                cow_sys::mount::mount_at(&mount.fstype, &mount.source, &mount.options, target)
-                    .map_err(|error| call.refused(ErrorKind::of_io(error.io()), error.to_string()))
-            })
+            mounts.iter().try_for_each(|mount| backend::attach(call, layer, mount, target))
         })
     }
 
@@ -343,6 +340,10 @@ impl Backend for Btrfs {
             }
         }
         Ok(keys)
+    }
+
+    fn root_of(&self, id: &LayerId) -> cow::Result<Option<OwnedFd>> {
+        self.home.open_in_layer(id, RO).map(Some)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::{LayerInfo, LayerRecord, State, Usage};
 use crate::id::LayerId;
+use crate::id_map::IdMaps;
 
 /// The version of the file's form. A reader refuses a higher one.
 const VERSION: u32 = 1;
@@ -44,6 +45,9 @@ pub(crate) struct Meta {
     /// The greatest size of the writable layer in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<u64>,
+    /// The ids that the layer's mount shows in place of those on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id_map: Option<IdMaps>,
     /// What the layer's tree was made from, as the driver's file system names it: a btrfs layer's
     /// snapshot was taken of the subvolume with this UUID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +70,7 @@ impl Meta {
             usage: None,
             record: LayerRecord::default(),
             size: None,
+            id_map: None,
             origin: None,
             implicit: Vec::new(),
         }
@@ -116,6 +121,7 @@ impl Meta {
             state: self.state,
             created: self.created.to_time(),
             usage: self.usage,
+            id_map: self.id_map.clone(),
             record: self.record.clone(),
         }
     }

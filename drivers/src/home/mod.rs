@@ -26,6 +26,7 @@ mod layer;
 pub(crate) mod meta;
 pub(crate) mod mounts;
 mod rewrite;
+mod shift;
 mod sync;
 
 use std::collections::HashSet;
@@ -33,7 +34,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -48,6 +49,7 @@ use fs::Durability;
 use index::Index;
 pub(crate) use layer::Layer;
 use meta::Meta;
+pub(crate) use shift::map_directory;
 use sync::Syncs;
 
 /// The name of a layer's metadata file.
@@ -91,6 +93,8 @@ pub(crate) struct Home {
     /// Names in `tmp` and `trash` that calls of this process are at work on.
     busy: Mutex<HashSet<String>>,
     closer: Closer,
+    /// Whether ids can be mapped here; found out by the first who asks.
+    maps_ids: OnceLock<bool>,
     syncs: Syncs,
     /// Held for its drop, which comes last: only then may another process mount these layers.
     _lock: Lock,
@@ -129,6 +133,7 @@ impl Home {
             index: Index::default(),
             serial: AtomicU64::new(0),
             delete: Deleter(Box::new(|dir, name| fs::remove_tree(dir, name))),
+            maps_ids: OnceLock::new(),
             busy: Mutex::default(),
             closer: Closer::default(),
             syncs: Syncs::default(),

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use cow::whiteout::XattrSpace;
 use cow::{at, xattr};
 use rustix::fs::Mode;
 
-use crate::backend::{Backend, Difference};
+use crate::backend::{self, Backend, Difference};
 use crate::backing;
 use crate::call::Call;
 use crate::driver::{Access, Applied, Capabilities, Mount, State, Usage};
@@ -62,6 +62,11 @@ pub(crate) trait Union: Send + Sync + Debug {
 
     /// Whether upper directories are never synced.
     fn volatile(&self) -> bool;
+
+    /// Whether it merges layers that are seen through an id-mapped mount.
+    fn maps_ids(&self) -> bool {
+        false
+    }
 
     /// The mount of a stack for clients, who join the options; none if they cannot make it.
     fn for_clients(&self, _stack: &Stack) -> Option<Mount> {
@@ -124,19 +129,26 @@ impl<U: Union> Overlay<U> {
         Ok(Plan::new(layer, below.iter().map(|layer| &layer.id), access))
     }
 
-    /// Attaches the mount of a plan.
-    fn attach(&self, call: Call<'_>, plan: &Plan, target: &OwnedFd) -> Result<()> {
+    /// Attaches the mount of a plan that shows a layer.
+    fn attach(&self, call: Call<'_>, layer: &Layer, plan: &Plan, target: &OwnedFd) -> Result<()> {
         match plan {
-            Plan::Bind { layer, writable } => {
-                let mount = bind(&self.home, layer, *writable);
-                cow_sys::mount::mount_at(&mount.fstype, &mount.source, &mount.options, target)
-                    .map_err(|e| call.refused(ErrorKind::of_io(e.io()), e.to_string()))
+            Plan::Bind { layer: shown, writable } => {
+                backend::attach(call, layer, &bind(&self.home, shown, *writable), target)
             }
             Plan::Merge(merge) => {
                 if merge.upper.is_some() {
                     self.union.quiesce(call, &self.home)?;
                 }
-                self.union.attach(call, &self.home, &merge.stack(&self.home), target)
+                let mut stack = merge.stack(&self.home);
+                // The layers come through a mount of their own that maps their ids: all of them, so
+                // that new files have the container's ids on the disk as well.
+                let maps = layer.meta().id_map.clone();
+                let mapped = maps.map(|maps| self.home.mapped_layers(&maps)).transpose();
+                let mapped = mapped.map_err(|error| call.failed(error))?;
+                if let Some(mapped) = &mapped {
+                    stack.base = format!("/proc/self/fd/{}", mapped.as_raw_fd()).into();
+                }
+                self.union.attach(call, &self.home, &stack, target)
             }
         }
     }
@@ -188,7 +200,7 @@ impl<U: Union> Backend for Overlay<U> {
             native_diff: true,
             quota: false,
             client_mounts: U::CLIENT_MOUNTS,
-            id_map: false,
+            id_map: self.union.maps_ids(),
         }
     }
 
@@ -246,7 +258,7 @@ impl<U: Union> Backend for Overlay<U> {
 
     fn show(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<PathBuf> {
         let plan = self.plan(call, layer, access)?;
-        let attach = |target: &OwnedFd| self.attach(call, &plan, target);
+        let attach = |target: &OwnedFd| self.attach(call, layer, &plan, target);
         let is_dead = || self.union.is_dead(&self.home, &layer.id);
         self.home.revive_mount(call, layer, is_dead, attach)?;
         self.home.take_mount(call, layer, plan.writable(), attach)
@@ -295,6 +307,10 @@ impl<U: Union> Backend for Overlay<U> {
             keys.insert("LowerDir".to_owned(), lowers.join(":"));
         }
         Ok(keys)
+    }
+
+    fn root_of(&self, id: &LayerId) -> cow::Result<Option<OwnedFd>> {
+        self.home.open_in_layer(id, DIFF).map(Some)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {

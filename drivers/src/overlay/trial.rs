@@ -8,7 +8,8 @@ use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::{Stack, Union};
-use crate::home::{Home, Scratch, fs};
+use crate::home::{self, Home, Scratch, fs};
+use crate::id_map::IdMaps;
 
 /// Whether this process is root in a user namespace only, where `trusted.` xattrs are forbidden.
 pub(crate) fn in_user_namespace() -> bool {
@@ -36,7 +37,24 @@ impl<'a> Trial<'a> {
     /// Mounts two layers and does what containers do, in a fresh directory; with `renames`, renaming
     /// directories of lower layers too.
     pub(crate) fn run(&self, union: &impl Union, renames: bool) -> Result<(), String> {
-        let result = self.try_run(union, renames);
+        self.run_through(union, renames, None)
+    }
+
+    /// Does the same to layers that are seen through an id-mapped mount.
+    pub(crate) fn run_mapped(&self, union: &impl Union) -> Result<(), String> {
+        let maps = IdMaps::trial().map_err(|error| error.to_string())?;
+        let mapped =
+            home::map_directory(self.scratch.dir(), &maps).map_err(|error| error.to_string())?;
+        self.run_through(union, false, Some(&mapped))
+    }
+
+    fn run_through(
+        &self,
+        union: &impl Union,
+        renames: bool,
+        mapped: Option<&OwnedFd>,
+    ) -> Result<(), String> {
+        let result = self.try_run(union, renames, mapped);
         // The next trial starts anew.
         if let Ok(names) = fs::names(self.scratch.dir()) {
             for name in names {
@@ -46,7 +64,12 @@ impl<'a> Trial<'a> {
         result
     }
 
-    fn try_run(&self, union: &impl Union, renames: bool) -> Result<(), String> {
+    fn try_run(
+        &self,
+        union: &impl Union,
+        renames: bool,
+        mapped: Option<&OwnedFd>,
+    ) -> Result<(), String> {
         let dir = self.scratch.dir();
         let make = |name| fs::make_dir(dir, name, 0o755).map_err(|error| error.to_string());
         let (lower, upper) = (make("lower")?, make("upper")?);
@@ -56,7 +79,10 @@ impl<'a> Trial<'a> {
         fs::make_dir(&lower, "dir", 0o755).map_err(|error| error.to_string())?;
         let stack = Stack {
             // A short path without characters that need escapes.
-            base: PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())),
+            base: PathBuf::from(format!(
+                "/proc/self/fd/{}",
+                mapped.map_or(dir.as_raw_fd(), |mapped| mapped.as_raw_fd())
+            )),
             lowers: ["lower", "bottom"].map(PathBuf::from).to_vec(),
             upper: Some(("upper".into(), "work".into())),
         };

@@ -44,6 +44,7 @@ pub(crate) fn probe(dir: &Path) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct Kernel {
     features: Features,
+    maps_ids: bool,
 }
 
 impl Kernel {
@@ -82,6 +83,10 @@ impl Union for Kernel {
 
     fn volatile(&self) -> bool {
         self.features.volatile
+    }
+
+    fn maps_ids(&self) -> bool {
+        self.maps_ids
     }
 
     fn for_clients(&self, stack: &Stack) -> Option<Mount> {

@@ -49,7 +49,7 @@ pub(super) fn probe(call: HomeCall, home: &Home, options: &Options) -> Result<Ke
         extra: options.extra.clone(),
     };
     let trial = Trial::new(home).map_err(|error| call.failed(error))?;
-    let mut kernel = Kernel { features };
+    let mut kernel = Kernel { features, maps_ids: false };
     let mut outcome = kernel.try_in(&trial);
     if outcome.is_err() && options.redirect.is_none() && !metacopy {
         // A kernel without renamed directories will do; those that exist must be followed.
@@ -57,6 +57,14 @@ pub(super) fn probe(call: HomeCall, home: &Home, options: &Options) -> Result<Ke
         outcome = kernel.try_in(&trial);
     }
     outcome.map_err(unsupported)?;
+    // Linux 6.15 merges what is seen through a mount that is attached nowhere.
+    kernel.maps_ids = match trial.run_mapped(&kernel.volatile()) {
+        Ok(()) => true,
+        Err(reason) => {
+            tracing::debug!(reason, "ids cannot be mapped here");
+            false
+        }
+    };
     let features = &kernel.features;
     if features.redirect == Some(Redirect::On) {
         home.add_feature(REDIRECT)?;
@@ -78,7 +86,12 @@ impl Kernel {
     /// private daemon would.
     fn try_in(&self, trial: &Trial<'_>) -> std::result::Result<(), String> {
         let renames = self.features.redirect == Some(Redirect::On);
-        let volatile = Self { features: Features { volatile: true, ..self.features.clone() } };
-        trial.run(&volatile, renames).or_else(|_| trial.run(self, renames))
+        trial.run(&self.volatile(), renames).or_else(|_| trial.run(self, renames))
+    }
+
+    /// The same without a sync at the end of its mounts.
+    fn volatile(&self) -> Self {
+        let features = Features { volatile: true, ..self.features.clone() };
+        Self { features, maps_ids: false }
     }
 }

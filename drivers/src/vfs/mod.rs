@@ -20,11 +20,11 @@ use std::path::{Path, PathBuf};
 use cow::copy::Options;
 use cow::root::Root;
 
-use crate::backend::{Backend, Difference, refuse_size};
+use crate::backend::{self, Backend, Difference, refuse_size};
 use crate::backing;
 use crate::call::{Call, HomeCall};
 use crate::driver::{Access, Applied, Capabilities, Mount, Usage};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::home::check::Required;
 use crate::home::commit::Sealing;
 use crate::home::meta::Meta;
@@ -69,11 +69,6 @@ impl Vfs {
         let dir = self.home.open_in_layer(id, TREE)?;
         Ok(Root::from_fd(dir, self.home.layer_path(id, TREE)))
     }
-
-    fn attach(&self, call: Call<'_>, mount: &Mount, target: &OwnedFd) -> Result<()> {
-        cow_sys::mount::mount_at(&mount.fstype, &mount.source, &mount.options, target)
-            .map_err(|error| call.refused(ErrorKind::of_io(error.io()), error.to_string()))
-    }
 }
 
 impl Backend for Vfs {
@@ -82,7 +77,8 @@ impl Backend for Vfs {
     }
 
     fn able(&self) -> Capabilities {
-        Capabilities { client_mounts: true, ..Capabilities::default() }
+        let id_map = self.home.maps_ids();
+        Capabilities { client_mounts: true, id_map, ..Capabilities::default() }
     }
 
     fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()> {
@@ -124,7 +120,7 @@ impl Backend for Vfs {
     fn show(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<PathBuf> {
         let mounts = self.describe(call, layer, access)?;
         self.home.take_mount(call, layer, writable(layer, access), |target| {
-            mounts.iter().try_for_each(|mount| self.attach(call, mount, target))
+            mounts.iter().try_for_each(|mount| backend::attach(call, layer, mount, target))
         })
     }
 
@@ -166,6 +162,10 @@ impl Backend for Vfs {
             ("UpperDir".to_owned(), path(TREE)),
             ("MergedDir".to_owned(), path(MERGED)),
         ]))
+    }
+
+    fn root_of(&self, id: &LayerId) -> cow::Result<Option<OwnedFd>> {
+        self.home.open_in_layer(id, TREE).map(Some)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {

@@ -12,6 +12,7 @@ mod content;
 mod crash;
 mod depth;
 mod guest;
+mod id_maps;
 mod layerfs;
 mod layers;
 mod mounting;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tests::daemon::Daemon;
 use tests::engines::Containerd;
 use tests::host;
-use tests::root::TempRoot;
+use tests::root::{TempRoot, mounts_below};
 
 const IMAGE: &str = "docker.io/library/base:latest";
 
@@ -55,6 +55,46 @@ fn containers_run(containerd: &Containerd, driver: &str) {
         script,
     ]);
     assert_eq!((ran.code, &*ran.stdout), (Some(5), "basenew\n"), "{driver}: ctr run: {ran:?}");
+}
+
+/// A container in a user namespace: layerd shows it its own ids, and nothing is copied.
+#[test]
+fn containers_have_ids_of_their_own() {
+    if !host::provides(&["containerd", "ctr", "runc", "busybox", "mkfs.btrfs"]) {
+        return;
+    }
+    let script =
+        "id -u; ls -ln /etc/base; echo new >/etc/new; ls -ln /etc/new; cat /proc/1/uid_map";
+    for driver in ["overlay2", "vfs", "btrfs"] {
+        let root = TempRoot::for_driver(driver, "mapped");
+        let daemon = Daemon::start_on(&root, ["--driver", driver]);
+        let containerd = Containerd::start(root.path(), &daemon.socket());
+        let archive = super::busybox_image(&root, "base:latest");
+        containerd.ctr(["image", "import", "--snapshotter", "layerd", &archive]).ok();
+        let run =
+            ["run", "--snapshotter", "layerd", "--remap-labels", "--uidmap", "0:100000:65536"];
+        let map = ["--gidmap", "0:200000:65536", IMAGE, "mapped", "/bin/sh", "-c", script];
+        let said = containerd.ctr(run.iter().chain(&map)).ok();
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines[0], "0", "{driver}: it is root: {said}");
+        for line in &lines[1..3] {
+            let owner: Vec<_> = line.split_whitespace().skip(2).take(2).collect();
+            assert_eq!(owner, ["0", "0"], "{driver}: its files are its own: {said}");
+        }
+        assert!(lines[3].contains("100000"), "{driver}: it is somebody else outside: {said}");
+        let seen = mounts_below(&daemon.root());
+        assert_eq!(seen.len(), 1, "{driver}: layerd holds its mount: {seen:?}");
+        // The mount and the ids survive layerd, and the removal finds all of it.
+        let daemon = Daemon::start_in(daemon.kill(), ["--driver", driver]);
+        containerd.find_layerd();
+        let mounts = containerd.ctr(["snapshot", "mounts", "/target", "mapped"]).ok();
+        assert!(mounts.contains("merged"), "{driver}: a bind mount of it: {mounts}");
+        containerd.ctr(["container", "rm", "mapped"]).ok();
+        containerd.ctr(["image", "rm", "--sync", IMAGE]).ok();
+        collected(&containerd, driver);
+        containerd.stop();
+        super::assert_empty(&daemon, driver);
+    }
 }
 
 fn snapshot_verbs(root: &TempRoot, containerd: &Containerd, driver: &str) {

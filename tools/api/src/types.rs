@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod snapshots;
+
+pub use snapshots::*;
+
 /// The answer to a failed request, with an HTTP status that fits its kind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ErrorBody {
@@ -244,99 +248,6 @@ pub struct PruneRequest {
     /// Also images that have names, when no container uses them.
     #[serde(default)]
     pub all: bool,
-}
-
-/// One mount, in the words of mount(8).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// `overlay`, `bind`, ...
-    #[serde(rename = "type")]
-    pub fstype: String,
-    /// The source.
-    pub source: String,
-    /// `key` or `key=value`.
-    #[serde(default)]
-    pub options: Vec<String>,
-}
-
-/// The answer of `POST /v1/snapshots` and of `GET /v1/snapshots/mounts`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct MountList {
-    /// To be made in this order.
-    pub mounts: Vec<Mount>,
-}
-
-/// The body of `POST /v1/snapshots` (prepare or view).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct SnapshotRequest {
-    /// The client's name for the snapshot: any string.
-    pub key: String,
-    /// The committed snapshot below; none for an empty one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<String>,
-    /// A read-only view.
-    #[serde(default)]
-    pub view: bool,
-    /// The driver of a snapshot without parent; none is the default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub driver: Option<String>,
-    /// Labels.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// The body of `POST /v1/snapshots/commit`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CommitSnapshotRequest {
-    /// The active snapshot.
-    pub key: String,
-    /// The name of the committed one.
-    pub name: String,
-    /// Labels, in place of the active one's.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// The body of a request that names one snapshot, such as `POST /v1/snapshots/remove`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct KeyRequest {
-    /// Key or name.
-    pub key: String,
-}
-
-/// `GET /v1/snapshots`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SnapshotList {
-    /// All snapshots, by key.
-    pub snapshots: Vec<SnapshotInfo>,
-}
-
-/// One snapshot.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SnapshotInfo {
-    /// Key or name.
-    pub key: String,
-    /// The parent's name.
-    pub parent: Option<String>,
-    /// `active`, `view` or `committed`.
-    pub kind: String,
-    /// The driver.
-    pub driver: String,
-    /// RFC 3339.
-    pub created: String,
-    /// RFC 3339.
-    pub updated: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// The space of one layer or snapshot, its parents not counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Allocated bytes.
-    pub bytes: u64,
-    /// Inodes.
-    pub inodes: u64,
 }
 
 /// What a container runs: the image's config with the command line's changes.

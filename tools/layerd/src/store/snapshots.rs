@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cow::digest::ChainId;
-use drivers::{CreateOptions, Driver, LayerId, LayerRecord, NAMES, State};
+use drivers::{CreateOptions, Driver, IdMaps, LayerId, LayerRecord, NAMES, State};
 
 use super::Store;
 use super::labels::check_labels;
@@ -40,6 +40,8 @@ pub struct NewSnapshot {
     pub driver: Option<String>,
     /// The client's labels.
     pub labels: Labels,
+    /// The ids that its mount shows in place of those on the disk.
+    pub id_map: Option<IdMaps>,
     /// The greatest size in bytes, where the driver has quotas.
     pub size: Option<u64>,
     /// Driver options of this snapshot (Docker's `--storage-opt`).
@@ -114,6 +116,7 @@ impl Store {
             state: if new.view { State::View } else { State::Active },
             size: new.size,
             options: new.options.clone(),
+            id_map: new.id_map.clone(),
             labels: Owner::of_snapshot(namespace, &snapshot, container).to_labels()?,
         };
         let parent = below.as_ref().map(|below| &below.layer);

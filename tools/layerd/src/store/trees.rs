@@ -27,8 +27,8 @@ impl Store {
 
     /// The mounts that show an active snapshot or a view.
     ///
-    /// Of a driver whose trees only the daemon can mount, the tree is mounted here and the answer is
-    /// a bind mount of it. A client asks as often as it likes and never says that it is done: the
+    /// Of a driver whose trees only the daemon can mount, and of a snapshot with mapped ids, the tree is
+    /// mounted here and the answer is a bind mount of it. A client asks as often as it likes and never says that it is done: the
     /// mount ends with the snapshot's removal or commit, or the end of its container, however many
     /// references it has by then, those of a daemon before this one included.
     ///
@@ -38,7 +38,7 @@ impl Store {
         const OP: &str = "mounts of snapshot";
         let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
         let (snapshot, driver) = self.held(OP, namespace, key)?;
-        if driver.capabilities().client_mounts {
+        if !is_mounted_by_daemon(&*driver, &snapshot.layer) {
             refuse_committed(OP, &snapshot)?;
             return driver.mounts(&snapshot.layer, Access::Default).map_err(failed);
         }
@@ -169,7 +169,14 @@ fn refuse_committed(op: &'static str, snapshot: &Snapshot) -> Result<()> {
 
 /// Ends the mount of a layer of which only the daemon has mounts, and that no client will use again.
 fn end_mounts(driver: &dyn Driver, layer: &LayerId) -> drivers::Result<()> {
-    if driver.capabilities().client_mounts { Ok(()) } else { driver.release(layer) }
+    if is_mounted_by_daemon(driver, layer) { driver.release(layer) } else { Ok(()) }
+}
+
+/// Whether clients get a bind mount of what the daemon has mounted.
+fn is_mounted_by_daemon(driver: &dyn Driver, layer: &LayerId) -> bool {
+    // A layer that cannot be read is nobody's mount.
+    let is_mapped = || driver.info(layer).is_ok_and(|info| info.id_map.is_some());
+    !driver.capabilities().client_mounts || is_mapped()
 }
 
 /// Removes a layer that no client will use again, mounted or not.

@@ -137,6 +137,7 @@ impl Driver for Memory {
             state: options.state,
             created: UNIX_EPOCH,
             usage: None,
+            id_map: options.id_map.clone(),
             record: LayerRecord { labels, ..LayerRecord::default() },
         };
         let entry = Entry { info, tar: Vec::new() };

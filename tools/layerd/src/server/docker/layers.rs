@@ -28,6 +28,7 @@ pub(super) fn create(store: &Store, layer: NewLayer) -> Result<()> {
         view: false,
         driver: None,
         labels: Labels::new(),
+        id_map: None,
         size: None,
         // `size` among them, which the driver reads as Docker writes it, or refuses with the reason.
         options: layer.options,

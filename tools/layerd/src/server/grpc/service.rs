@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 
+use drivers::{IdMap, IdMaps};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -20,6 +21,10 @@ const BLOCK: usize = 100;
 const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
 /// The hint of how large a writable snapshot may grow, in bytes; drivers without quotas pass over it.
 const MAX_SIZE: &str = "containerd.io/snapshot/max-size";
+
+/// The ids that a snapshot is to show, for users and groups.
+const ID_MAPS: [&str; 2] =
+    ["containerd.io/snapshot/uidmapping", "containerd.io/snapshot/gidmapping"];
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
@@ -55,6 +60,7 @@ impl Snapshots {
             parent: present(request.parent),
             view,
             driver: driver(&request.snapshotter),
+            id_map: id_map(&labels)?,
             labels,
             size,
             options: BTreeMap::new(),
@@ -102,6 +108,25 @@ fn size(text: &str) -> Result<u64> {
     text.parse().map_err(|_| {
         Error::refused("prepare snapshot", MAX_SIZE, "not a number", ErrorKind::InvalidArgument)
     })
+}
+
+/// The maps that the labels ask for; one does not come without the other.
+fn id_map(labels: &Labels) -> Result<Option<IdMaps>> {
+    let [uids, gids] = ID_MAPS.map(|label| labels.get(label));
+    let refused = |label: &str, reason: String| {
+        Error::refused("prepare snapshot", label, reason, ErrorKind::InvalidArgument)
+    };
+    let parse = |label: &str, text: &str| {
+        text.parse::<IdMap>().map_err(|error| refused(label, error.to_string()))
+    };
+    match (uids, gids) {
+        (None, None) => Ok(None),
+        (Some(uids), Some(gids)) => {
+            Ok(Some(IdMaps { uids: parse(ID_MAPS[0], uids)?, gids: parse(ID_MAPS[1], gids)? }))
+        }
+        (Some(_), None) => Err(refused(ID_MAPS[1], "users are mapped and groups are not".into())),
+        (None, Some(_)) => Err(refused(ID_MAPS[0], "groups are mapped and users are not".into())),
+    }
 }
 
 /// What an update's mask asks for: `labels`, `labels.KEY`, or nothing, which means all that can change.

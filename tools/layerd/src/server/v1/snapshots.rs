@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use axum::extract::State;
+use drivers::{IdMap, IdMaps};
 use layerd_api::{
     CommitSnapshotRequest, KeyRequest, Mount, MountList, SnapshotInfo, SnapshotList,
     SnapshotRequest, Usage,
@@ -13,6 +14,7 @@ use super::super::App;
 use super::super::error::ApiResult;
 use super::super::extract::{Json, Params};
 use crate::catalogue::Snapshot;
+use crate::error::{Error, ErrorKind};
 use crate::store::NewSnapshot;
 
 /// The space of names of this dialect's snapshots.
@@ -34,8 +36,10 @@ pub(super) async fn prepare(
     State(app): State<App>,
     Json(request): Json<SnapshotRequest>,
 ) -> ApiResult<Json<MountList>> {
+    let id_map = id_map(&request)?;
     let mounts = app.store(move |store| {
         let new = NewSnapshot {
+            id_map,
             key: request.key,
             parent: request.parent,
             view: request.view,
@@ -81,6 +85,19 @@ pub(super) async fn remove(
 ) -> ApiResult<Json<Map<String, Value>>> {
     app.store(move |store| store.remove_snapshot(NAMESPACE, &request.key)).await?;
     Ok(Json(Map::new()))
+}
+
+/// The maps that a request asks for; one does not come without the other.
+fn id_map(request: &SnapshotRequest) -> Result<Option<IdMaps>, Error> {
+    let refused = |reason: String| {
+        Error::refused("prepare snapshot", &*request.key, reason, ErrorKind::InvalidArgument)
+    };
+    let parse = |text: &str| text.parse::<IdMap>().map_err(|error| refused(error.to_string()));
+    match (&request.uid_map, &request.gid_map) {
+        (None, None) => Ok(None),
+        (Some(uids), Some(gids)) => Ok(Some(IdMaps { uids: parse(uids)?, gids: parse(gids)? })),
+        _ => Err(refused("uid_map and gid_map come together".to_owned())),
+    }
 }
 
 /// Mounts as the wire has them.
