@@ -3,7 +3,7 @@
 //! What moves is in the upper layer by then; a directory that lower layers have a part of is marked
 //! with where that part is. The old name is hidden with the same rename where the file system can.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
@@ -122,25 +122,20 @@ impl Fs {
     ) -> Result<(), Errno> {
         let Place::Dir(stack) = node.state().place.clone() else { return Ok(()) };
         let below = usize::from(to.stack.first().is_some_and(|top| self.union.is_upper(top)));
-        let Some(lower) = stack.get(1) else {
+        if stack.len() < 2 {
             if to.stack.len() > below && self.union.lower_has(&to.stack[below..], to.name)? {
                 self.union.set_opaque(&upper.fd, from.name)?;
             }
             return Ok(());
-        };
+        }
         let same_parent = Arc::ptr_eq(&from.parent, &to.parent);
         let marked = marks::of_dir(self.union.prefix, &upper.fd, from.name)?.redirect;
         if marked.is_some_and(|mark| same_parent || mark.as_bytes().starts_with(b"/")) {
             return Ok(());
         }
-        let (lower_parent, lower_name) = lower.place().ok_or(Errno::IO)?;
-        let beside = from.stack.iter().any(|dir| Arc::ptr_eq(dir, &lower_parent));
-        let redirect = if same_parent && beside {
-            lower_name.into_os_string()
-        } else {
-            let mut path = OsString::from("/");
-            path.push(lower.path());
-            path
+        let redirect = match same_parent {
+            true => from.name.to_owned(),
+            false => self.union.path_below(&upper.dir, from.name)?,
         };
         let attr = self.union.prefix.name("redirect");
         match cow_sys::xattr::set(&*upper.fd, from.name, &attr, redirect.as_bytes()) {

@@ -186,6 +186,35 @@ impl Union {
         Ok(self.lookup(lower, name)?.is_some())
     }
 
+    /// The path from the layers' roots by which the layers below have a directory of the one that
+    /// takes changes. It is that of their union, which a lookup follows through what is renamed or
+    /// hidden there, and not the one of any of them.
+    ///
+    /// # Errors
+    /// What the layer's file system says.
+    pub fn path_below(&self, parent: &Arc<RealDir>, name: &OsStr) -> Result<OsString, Errno> {
+        let mut below = OsString::new();
+        let mut next = Some((Arc::clone(parent), Name::from(name)));
+        while let Some((parent, name)) = next {
+            let fd = self.fds.get(&parent)?;
+            let marked = marks::of_dir(self.prefix, &fd, &name)?.redirect;
+            let mut path = marked.unwrap_or_else(|| name.into_os_string());
+            let whole = path.as_bytes().starts_with(b"/");
+            if !below.is_empty() {
+                path.push("/");
+                path.push(&below);
+            }
+            below = path;
+            if whole {
+                return Ok(below);
+            }
+            next = parent.place();
+        }
+        let mut path = OsString::from("/");
+        path.push(below);
+        Ok(path)
+    }
+
     /// Follows a path from a layer's root. The directories on the way may be hidden, or renamed
     /// themselves: the layers below have them elsewhere then.
     fn walk(&self, root: &Arc<RealDir>, path: &OsStr) -> Result<Walked, Errno> {

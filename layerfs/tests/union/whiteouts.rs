@@ -145,3 +145,88 @@ fn root_redirects_through_renamed_directories_lead_where_the_kernel_says() {
     assert_eq!(portrait(&mount), expected);
     stage.unmount(&mount);
 }
+
+/// What a directory that moves is marked with is where the layers below show it together: one of them
+/// may have it elsewhere and another hide it there. The kernel's overlay says which marks are right.
+#[test]
+fn root_renamed_directories_are_marked_as_the_kernel_marks_them() {
+    if !may_mount() {
+        return;
+    }
+    let moves = [
+        // What another layer moved here, and something from it again.
+        vec![("dir", "empty/dir"), ("q", "q2")],
+        vec![("empty/dir/pop", "empty/pop"), ("q2/r", "r"), ("s/t", "s/t2")],
+        // Renamed where it is, then its child moved; renamed where it is, then moved itself.
+        vec![("s", "s2"), ("s2/t2/u", "u"), ("r", "r2"), ("r2", "empty/r"), ("u/v", "s2/v")],
+        vec![("empty", "full"), ("full/dir/deep/er", "er"), ("full/r/w", "er/w")],
+    ];
+    let shown = |served: bool| {
+        let mut stage = Stage::new();
+        let base = stage.path("base");
+        let files = ["dir/a", "dir/pop/b", "dir/deep/er/f", "q/r/c", "q/r/w/g", "s/t/u/d", "s/t/u/v/e"];
+        for file in files {
+            let file = base.join(file);
+            fs::create_dir_all(file.parent().expect("a parent")).expect("lower directories");
+            fs::write(&file, file.display().to_string()).expect("a lower file");
+        }
+        fs::create_dir(base.join("empty")).expect("a lower directory");
+        let mut lower = vec!["base".to_owned()];
+        let mut marks = Vec::new();
+        for (round, moves) in moves.iter().enumerate() {
+            let top = format!("top{round}");
+            let names: Vec<_> = lower.iter().map(String::as_str).collect();
+            let options = stage.layers(&names, &top) + ",redirect_dir=on";
+            let mount = match served {
+                true => stage.layerfs("m", &options),
+                false => stage.kernel("m", &options),
+            };
+            for (from, to) in moves {
+                fs::rename(mount.join(from), mount.join(to))
+                    .unwrap_or_else(|error| panic!("{from} to {to} in round {round}: {error}"));
+            }
+            stage.unmount(&mount);
+            marks.push(redirects(&stage.path(&format!("{top}/up"))));
+            lower.insert(0, format!("{top}/up"));
+        }
+        let names: Vec<_> = lower.iter().map(String::as_str).collect();
+        let options = stage.layers(&names, "last") + ",redirect_dir=on";
+        let kernel = stage.kernel("k", &options);
+        let by_kernel = tree(&kernel);
+        stage.unmount(&kernel);
+        let mount = stage.layerfs("m", &options);
+        let by_layerfs = tree(&mount);
+        stage.unmount(&mount);
+        assert_eq!(by_layerfs, by_kernel, "what layerfs shows, served {served}");
+        assert_eq!(by_kernel.len(), files.len(), "no file is lost: {by_kernel:?}");
+        (marks, by_kernel)
+    };
+    assert_eq!(shown(true), shown(false), "by layerfs and by the kernel");
+}
+
+/// The paths of the files below a directory.
+fn tree(dir: &Path) -> Vec<String> {
+    walk(dir, &|path| (!path.is_dir()).then(String::new))
+}
+
+/// The directories below one that are marked with where they were.
+fn redirects(dir: &Path) -> Vec<String> {
+    let attr = OsStr::new("trusted.overlay.redirect");
+    walk(dir, &|path| {
+        let dir = path.is_dir().then(|| File::open(path).expect("a directory"))?;
+        let mark = cow_sys::xattr::get(&dir, OsStr::new(""), attr).ok()?;
+        Some(format!(" from {}", String::from_utf8_lossy(&mark)))
+    })
+}
+
+fn walk(dir: &Path, say: &dyn Fn(&Path) -> Option<String>) -> Vec<String> {
+    let mut said = Vec::new();
+    for name in names(dir) {
+        let path = dir.join(&name);
+        said.extend(say(&path).map(|text| name.clone() + &text));
+        if path.is_dir() && !path.is_symlink() {
+            said.extend(walk(&path, say).into_iter().map(|inner| format!("{name}/{inner}")));
+        }
+    }
+    said
+}
