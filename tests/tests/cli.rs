@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use layerd_api::{CreateContainerRequest, SnapshotRequest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::archive::{self, Image};
 use tests::daemon::{Daemon, Finish, Finished, command, layerctl};
+use tests::docker::Docker;
+use tests::grpc::Grpc;
 use tests::host;
 
 /// A daemon with two images: `app:1`, which is also `app:latest`, on top of `base:1`.
@@ -63,6 +66,7 @@ fn bad_usage_has_codes_of_its_own() {
         (&["images", "--filter", "dangling=maybe"], 2, "maybe"),
         (&["images", "--format", "{{.Repository"], 2, "}}"),
         (&["ps", "--filter", "name"], 2, "KEY=VALUE"),
+        (&["snapshots", "-q", "--format", "{{.Key}}"], 2, "--quiet"),
         (&["rmi"], 2, "REF"),
         (&["images"], 1, "no layerd listens on /nonexistent/layerd.sock"),
         (&["import", "/nonexistent/archive"], 1, "/nonexistent/archive"),
@@ -167,6 +171,61 @@ fn json_is_what_the_api_says() {
     assert!(line.starts_with("linux/") && line.ends_with(" [\"sh\"]\n"), "{line}");
     let info = parse(&daemon.layerctl(["info", "--json"]).ok());
     assert_eq!((&info["images"], &info["driver"]), (&json!(2), &json!("vfs")), "{info}");
+}
+
+/// What the other clients keep shows only where it is asked for, and then whose it is.
+#[test]
+fn snapshots_of_other_clients_stay_apart() {
+    let daemon = daemon_with_images();
+    let client = daemon.client();
+    let request = CreateContainerRequest { image: "base:1".to_owned(), ..Default::default() };
+    let container = client.create_container(&request).expect("a container").id;
+    let request = SnapshotRequest { key: "mine".to_owned(), ..SnapshotRequest::default() };
+    client.prepare(&request).expect("a snapshot of the API");
+    let mut containerd = Grpc::connect(&daemon.socket(), "layerd").expect("a gRPC client");
+    containerd.prepare("k8s.io/1/work", "").expect("prepare over gRPC");
+    containerd.commit("k8s.io/1/work", "k8s.io/2/done").expect("commit over gRPC");
+    containerd.prepare("mine", "k8s.io/2/done").expect("a key that another client has too");
+    let mut docker = Docker::connect(&daemon.socket()).expect("a client of the plugin");
+    docker.create("0123abcd", "").expect("a layer of Docker");
+    let tar = archive::layer(&[("etc/", ""), ("etc/file", &"x".repeat(100_000))]);
+    docker.apply("0123abcd", &tar).expect("a tar");
+
+    let list = |arguments: &[&str]| daemon.layerctl([&["snapshots"], arguments].concat()).ok();
+    let format = ["--format", "{{.Owner}} {{.Kind}} {{.Key}} {{.Driver}} <{{.Parent}}>"];
+    let base = client.image("base:1").expect("the image").layers[0].chain_id.clone();
+    let own =
+        [format!("layerd active {container} vfs <{base}>"), "v1 active mine vfs <>".to_owned()];
+    assert_eq!(list(&format).lines().collect::<Vec<_>>(), own, "layerd's own");
+    let theirs = [
+        "containerd/layerd committed k8s.io/2/done vfs <>",
+        "containerd/layerd active mine vfs <k8s.io/2/done>",
+        "docker committed 0123abcd vfs <>",
+    ];
+    let all: Vec<_> = theirs.into_iter().chain(own.iter().map(String::as_str)).collect();
+    let listed = list(&[&format[..], &["--all"]].concat());
+    assert_eq!(listed.lines().collect::<Vec<_>>(), all, "every client's");
+    assert_eq!(list(&["-q"]), format!("{container}\nmine\n"), "keys alone");
+    let heading = list(&["-a"]);
+    let heading: Vec<_> = heading.lines().next().expect("one").split_whitespace().collect();
+    assert_eq!(heading, ["OWNER", "KIND", "DRIVER", "SIZE", "CREATED", "KEY", "PARENT"]);
+
+    let told = parse(&list(&["-a", "--json"]));
+    let told = told.as_array().expect("an array");
+    assert!(told.iter().all(|row| row["usage"]["inodes"].is_u64()), "all are measured: {told:?}");
+    let docker_layer = told.iter().find(|row| row["namespace"] == "docker").expect("Docker's");
+    let bytes = docker_layer["usage"]["bytes"].as_u64().expect("bytes");
+    assert!((100_000..200_000).contains(&bytes), "what it takes: {docker_layer}");
+
+    // Neither is taken for one of layerd's images or containers, nor can be removed as its own.
+    for command in [&["images", "-a", "-q"][..], &["ps", "-a", "-q"]] {
+        let shown = daemon.layerctl(command).ok();
+        assert_eq!(shown.lines().count(), if command[0] == "ps" { 1 } else { 2 }, "{command:?}");
+    }
+    client.remove_snapshot("0123abcd").expect_err("another client's key");
+    client.remove_snapshot("mine").expect("its own");
+    assert!(containerd.exists("mine").expect("stat"), "the other client's stays");
+    assert_eq!(client.snapshots().expect("a list").len(), 0, "its own alone");
 }
 
 #[test]

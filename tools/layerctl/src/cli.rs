@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     blame, cat, check_image, commit, cp, diff, du, history, images, import, info, inspect, layers,
-    pool, prune, ps, rm, rmi, run, tag, tree, verify,
+    pool, prune, ps, rm, rmi, run, snapshots, tag, tree, verify,
 };
 use crate::context::{Context, Session};
 use crate::exit;
@@ -39,6 +39,7 @@ enum Command {
     Ps(ps::Args),
     Rm(rm::Args),
     Commit(commit::Args),
+    Snapshots(snapshots::Args),
     Blame(blame::Args),
     CheckImage(check_image::Args),
     Cat(cat::Args),
@@ -95,6 +96,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ps(args) => ps::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
         Command::Commit(args) => commit::run(&context, args),
+        Command::Snapshots(args) => snapshots::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Info(args) => info::run(&context, args),
         Command::Pool(args) => pool::run(&context, args),

@@ -28,7 +28,7 @@ use crate::types::{
     ContainerList, CreateContainerRequest, ErrorBody, ImageDetails, ImageList, ImageSummary,
     ImportEvent, ImportRequest, Info, KeyRequest, Mount, MountList, PathChange, Pool, PoolList,
     PruneRequest, RemoveImageRequest, Removed, SnapshotInfo, SnapshotList, SnapshotRequest,
-    StateRequest, TagRequest, Usage,
+    SnapshotScope, StateRequest, TagRequest, Usage,
 };
 
 /// The longest answer that is one object: a list of some hundred thousand entries.
@@ -165,9 +165,15 @@ impl Client {
         Ok(self.post::<MountList>("/v1/snapshots", request)?.mounts)
     }
 
-    /// All snapshots: `GET /v1/snapshots`.
+    /// The snapshots of this dialect: `GET /v1/snapshots`.
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
         Ok(self.get::<SnapshotList>("/v1/snapshots", &[])?.snapshots)
+    }
+
+    /// The snapshots of some clients, each with its space: `GET /v1/snapshots?scope=&measure=true`.
+    pub fn measured_snapshots(&self, scope: SnapshotScope) -> Result<Vec<SnapshotInfo>> {
+        let query = [("scope", scope.as_str()), ("measure", "true")];
+        Ok(self.get::<SnapshotList>("/v1/snapshots", &query)?.snapshots)
     }
 
     /// The mounts that show a snapshot: `GET /v1/snapshots/mounts?key=`.

@@ -68,16 +68,43 @@ pub struct KeyRequest {
     pub key: String,
 }
 
+/// Whose snapshots a listing shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotScope {
+    /// Those of this dialect, whose keys its other requests take.
+    #[default]
+    V1,
+    /// Those, and the ones that hold the changes of layerd's own containers.
+    Own,
+    /// Those of every client, Docker and containerd included.
+    All,
+}
+
+impl SnapshotScope {
+    /// The word for it in a query.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::Own => "own",
+            Self::All => "all",
+        }
+    }
+}
+
 /// `GET /v1/snapshots`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SnapshotList {
-    /// All snapshots, by key.
+    /// The snapshots, by namespace and key.
     pub snapshots: Vec<SnapshotInfo>,
 }
 
 /// One snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SnapshotInfo {
+    /// Whose it is: `v1`, `layerd` (of a container), `docker`, or `containerd/SNAPSHOTTER`.
+    pub namespace: String,
     /// Key or name.
     pub key: String,
     /// The parent's name.
@@ -92,6 +119,9 @@ pub struct SnapshotInfo {
     pub updated: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Its space: of a committed one as it was then; of others where a listing was to measure them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// The space of one layer or snapshot, its parents not counted.

@@ -25,7 +25,8 @@ pub(crate) struct Args {
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
-    /// Show all images; taken for docker's sake, layerd keeps no intermediate images
+    /// Show all images; taken for docker's sake: there are no intermediate ones, and what Docker and
+    /// containerd keep here is in `layerctl snapshots --all`
     #[arg(short, long)]
     all: bool,
     /// dangling=true|false, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE

@@ -19,6 +19,7 @@ pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod snapshots;
 pub(crate) mod tag;
 pub(crate) mod tree;
 pub(crate) mod verify;

@@ -18,7 +18,7 @@ use crate::image_files;
 mod words;
 
 /// The namespace of the snapshots of containers.
-pub(super) const NAMESPACE: &str = "layerd";
+pub(crate) const NAMESPACE: &str = "layerd";
 
 /// How often a made-up name may turn out to be taken.
 const NAME_TRIES: usize = 64;

@@ -45,6 +45,7 @@ use backends::Backends;
 use claims::{Claims, Pins};
 
 pub(crate) use backends::{default_driver, with_state};
+pub(crate) use containers::NAMESPACE as CONTAINERS;
 pub(crate) use images::NewLayer;
 pub(crate) use names::full_name;
 pub(crate) use open::{open_catalogue, open_driver};

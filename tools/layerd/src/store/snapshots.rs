@@ -433,6 +433,11 @@ impl Store {
         self.row("stat snapshot", namespace, key)
     }
 
+    /// The snapshots of all clients at one moment, each with its namespace, by namespace and key.
+    pub fn snapshots(&self) -> Result<Vec<(String, Snapshot)>> {
+        self.catalogue.read()?.snapshots()
+    }
+
     /// Calls `visit` with every snapshot of a namespace, by key, until it breaks off.
     ///
     /// No lock is held meanwhile: `visit` may call any method of the store.

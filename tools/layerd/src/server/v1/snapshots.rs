@@ -6,8 +6,9 @@ use axum::extract::State;
 use drivers::{IdMap, IdMaps};
 use layerd_api::{
     CommitSnapshotRequest, KeyRequest, Mount, MountList, SnapshotInfo, SnapshotList,
-    SnapshotRequest, Usage,
+    SnapshotRequest, SnapshotScope, Usage,
 };
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::super::App;
@@ -15,21 +16,63 @@ use super::super::error::ApiResult;
 use super::super::extract::{Json, Params};
 use crate::catalogue::Snapshot;
 use crate::error::{Error, ErrorKind};
-use crate::store::NewSnapshot;
+use crate::store::{CONTAINERS, NewSnapshot, Store};
 
 /// The space of names of this dialect's snapshots.
 const NAMESPACE: &str = "v1";
 
-pub(super) async fn list(State(app): State<App>) -> ApiResult<Json<SnapshotList>> {
-    let snapshots = app.store(|store| {
-        let mut snapshots = Vec::new();
-        store.walk_snapshots(NAMESPACE, &mut |snapshot| {
-            snapshots.push(info(snapshot));
-            ControlFlow::Continue(())
-        })?;
-        Ok(snapshots)
+#[derive(Debug, Deserialize)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    scope: SnapshotScope,
+    /// Whether the trees of those that can change are walked for their space.
+    #[serde(default)]
+    measure: bool,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    Params(query): Params<ListQuery>,
+) -> ApiResult<Json<SnapshotList>> {
+    let snapshots = app.store(move |store| {
+        let listed = snapshots_of(store, query.scope)?;
+        let shown = listed.into_iter().filter_map(|(namespace, snapshot)| {
+            if query.measure && snapshot.usage.is_none() {
+                measured(store, &namespace, snapshot)
+            } else {
+                Some(info(&namespace, &snapshot))
+            }
+        });
+        Ok(shown.collect())
     });
     Ok(Json(SnapshotList { snapshots: snapshots.await? }))
+}
+
+fn snapshots_of(store: &Store, scope: SnapshotScope) -> Result<Vec<(String, Snapshot)>, Error> {
+    let namespaces = match scope {
+        SnapshotScope::All => return store.snapshots(),
+        SnapshotScope::Own => &[CONTAINERS, NAMESPACE][..],
+        SnapshotScope::V1 => &[NAMESPACE],
+    };
+    let mut found = Vec::new();
+    for namespace in namespaces {
+        store.walk_snapshots(namespace, &mut |snapshot| {
+            found.push(((*namespace).to_owned(), snapshot.clone()));
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// A snapshot with the space that it takes now; none if it is gone meanwhile. One that cannot be
+/// measured, as of a driver that does not work any more, is no reason not to show the others.
+fn measured(store: &Store, namespace: &str, mut snapshot: Snapshot) -> Option<SnapshotInfo> {
+    match store.snapshot_usage(namespace, &snapshot.key) {
+        Ok(usage) => snapshot.usage = Some(usage),
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => tracing::warn!(namespace, key = snapshot.key, %error, "not measured"),
+    }
+    Some(info(namespace, &snapshot))
 }
 
 pub(super) async fn prepare(
@@ -65,7 +108,7 @@ pub(super) async fn usage(
     Params(request): Params<KeyRequest>,
 ) -> ApiResult<Json<Usage>> {
     let usage = app.store(move |store| store.snapshot_usage(NAMESPACE, &request.key)).await?;
-    Ok(Json(Usage { bytes: usage.bytes, inodes: usage.inodes }))
+    Ok(Json(wire_usage(usage)))
 }
 
 pub(super) async fn commit(
@@ -76,7 +119,7 @@ pub(super) async fn commit(
     let snapshot = app.store(move |store| {
         store.commit_snapshot(NAMESPACE, &request.key, &request.name, request.labels, None)
     });
-    Ok(Json(info(&snapshot.await?)))
+    Ok(Json(info(NAMESPACE, &snapshot.await?)))
 }
 
 pub(super) async fn remove(
@@ -110,8 +153,9 @@ pub(super) fn mount_list(mounts: Vec<drivers::Mount>) -> MountList {
     MountList { mounts: mounts.collect() }
 }
 
-fn info(snapshot: &Snapshot) -> SnapshotInfo {
+fn info(namespace: &str, snapshot: &Snapshot) -> SnapshotInfo {
     SnapshotInfo {
+        namespace: namespace.to_owned(),
         key: snapshot.key.clone(),
         parent: snapshot.parent.clone(),
         kind: snapshot.kind.as_str().to_owned(),
@@ -119,5 +163,10 @@ fn info(snapshot: &Snapshot) -> SnapshotInfo {
         created: snapshot.created.to_string(),
         updated: snapshot.updated.to_string(),
         labels: snapshot.labels.clone(),
+        usage: snapshot.usage.map(wire_usage),
     }
+}
+
+fn wire_usage(usage: drivers::Usage) -> Usage {
+    Usage { bytes: usage.bytes, inodes: usage.inodes }
 }
