@@ -100,10 +100,8 @@ pub(crate) trait Backend: Send + Sync + Debug {
     /// The directories that a layer must have.
     fn required(&self, layer: &Layer) -> Vec<Required>;
 
-    /// The directory whose owner is that of a committed layer's root, where it is at hand.
-    fn root_of(&self, _id: &LayerId) -> cow::Result<Option<OwnedFd>> {
-        Ok(None)
-    }
+    /// The user and the group that own a committed layer's root.
+    fn owner_of_root(&self, id: &LayerId) -> cow::Result<(u32, u32)>;
 
     /// What else can be wrong, for [`Driver::check`].
     fn inspect(&self) -> Result<Vec<Finding>> {
@@ -332,10 +330,8 @@ fn id_map_of(
     };
     if let Some(parent) = parent {
         // What is wrong with the parent is told by whoever reserves it.
-        let Ok(root) = backend.root_of(parent) else { return Ok(None) };
-        let root = root.map(cow::at::meta_of).transpose();
-        let root = root.map_err(|errno| call.failed(cow::Error::sys("statx", "", errno)))?;
-        if root.is_some_and(|root| (root.uid, root.gid) == maps.root()) {
+        let Ok(owner) = backend.owner_of_root(parent) else { return Ok(None) };
+        if owner == maps.root() {
             return Ok(None);
         }
     }
@@ -344,6 +340,12 @@ fn id_map_of(
         return Err(call.refused(ErrorKind::Unsupported, reason));
     }
     Ok(Some(maps.clone()))
+}
+
+/// The user and the group that own a directory.
+pub(crate) fn owner_of(dir: impl AsFd) -> cow::Result<(u32, u32)> {
+    let meta = cow::at::meta_of(dir).map_err(|errno| cow::Error::sys("statx", "", errno))?;
+    Ok((meta.uid, meta.gid))
 }
 
 /// Makes the mount that `describe` tells of a layer, with the layer's maps, on `target`.

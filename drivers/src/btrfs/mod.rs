@@ -28,7 +28,7 @@ mod subvolume;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use cow::root::Root;
@@ -342,8 +342,8 @@ impl Backend for Btrfs {
         Ok(keys)
     }
 
-    fn root_of(&self, id: &LayerId) -> cow::Result<Option<OwnedFd>> {
-        self.home.open_in_layer(id, RO).map(Some)
+    fn owner_of_root(&self, id: &LayerId) -> cow::Result<(u32, u32)> {
+        backend::owner_of(self.home.open_in_layer(id, RO)?)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {

@@ -15,7 +15,7 @@ use super::dm::Use;
 use super::layer::{self, Device};
 use super::volume::{self, Shown, Used};
 use super::{DeviceMapper, crash, in_use, status, writable};
-use crate::backend::{Backend, Difference};
+use crate::backend::{self, Backend, Difference};
 use crate::call::{Call, HomeCall};
 use crate::driver::{Access, Applied, Capabilities, Finding, Mount, Pool, State, Usage};
 use crate::error::{Error, ErrorKind, Result};
@@ -202,6 +202,11 @@ impl Backend for DeviceMapper {
             keys.insert("DeviceSize".to_owned(), thin.size.to_string());
         }
         Ok(keys)
+    }
+
+    fn owner_of_root(&self, id: &LayerId) -> cow::Result<(u32, u32)> {
+        let (_held, root) = self.look(&*self.meta(id)?)?;
+        backend::owner_of(&root)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {

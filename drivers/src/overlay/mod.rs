@@ -309,8 +309,8 @@ impl<U: Union> Backend for Overlay<U> {
         Ok(keys)
     }
 
-    fn root_of(&self, id: &LayerId) -> cow::Result<Option<OwnedFd>> {
-        self.home.open_in_layer(id, DIFF).map(Some)
+    fn owner_of_root(&self, id: &LayerId) -> cow::Result<(u32, u32)> {
+        backend::owner_of(self.home.open_in_layer(id, DIFF)?)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {

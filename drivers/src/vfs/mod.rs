@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use cow::copy::Options;
@@ -164,8 +164,8 @@ impl Backend for Vfs {
         ]))
     }
 
-    fn root_of(&self, id: &LayerId) -> cow::Result<Option<OwnedFd>> {
-        self.home.open_in_layer(id, TREE).map(Some)
+    fn owner_of_root(&self, id: &LayerId) -> cow::Result<(u32, u32)> {
+        backend::owner_of(self.home.open_in_layer(id, TREE)?)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
