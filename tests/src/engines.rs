@@ -177,9 +177,16 @@ impl Containerd {
     /// Runs a command of ctr; `--snapshotter layerd` is the default.
     #[must_use]
     pub fn ctr<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Finished {
+        self.command(arguments).finish()
+    }
+
+    /// A command of ctr, to be run as the caller likes.
+    #[must_use]
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new("ctr");
         command.arg("--address").arg(self.dir.join("containerd.sock")).args(arguments);
-        command.env("CONTAINERD_SNAPSHOTTER", "layerd").finish()
+        command.env("CONTAINERD_SNAPSHOTTER", "layerd");
+        command
     }
 
     /// Waits until it has found a layerd that was started anew; until then its calls fail.

@@ -9,6 +9,8 @@ mod containerd;
 mod docker;
 #[path = "engines/podman.rs"]
 mod podman;
+#[path = "engines/restarts.rs"]
+mod restarts;
 #[path = "engines/shared.rs"]
 mod shared;
 #[path = "engines/suites.rs"]
