@@ -10,6 +10,9 @@
 //! with the last use of its mount. What is left of one that died is a mount on which everything
 //! fails with ENOTCONN; it is taken off when the layer is unmounted, and replaced when the layer is
 //! mounted again. The upper directory is as a crash leaves it, which the next mount accepts.
+//!
+//! With the option `enable_uring` the kernel is told to offer its ring to FUSE mounts when the driver is
+//! opened; without, its setting, which is the whole machine's, is left alone.
 
 mod options;
 mod program;
@@ -52,12 +55,22 @@ pub(crate) fn open<S: AsRef<str>>(path: &Path, list: &[S]) -> Result<Overlay<Lay
         return Err(unsupported(format!("{fs} gives no file types in directories (d_type)")));
     }
     let marks = if in_user_namespace() { XattrSpace::User } else { XattrSpace::Trusted };
+    if options.enable_uring {
+        enable_uring().map_err(|error| unsupported(format!("option enable_uring: {error}")))?;
+    }
     let union = LayerFs { program, options, marks };
     let trial = Trial::new(&home).map_err(|error| call.failed(error))?;
     trial.run(&union, union.options.renames).map_err(unsupported)?;
     drop(trial);
     home.forget_dead_mounts(|id| union.is_dead(&home, id))?;
     Ok(Overlay { home, union })
+}
+
+/// Has the kernel offer its ring to the mounts made from now on; nobody switches it off again.
+fn enable_uring() -> std::io::Result<()> {
+    // Opening the device loads the module, which has the setting; what lacks, the setting tells.
+    drop(File::open("/dev/fuse"));
+    cow_sys::fuse::enable_uring()
 }
 
 /// Sees whether the driver works below `dir`, without leaving anything there.

@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, Result};
 use crate::options::Given;
 
 /// The options that the driver takes, as `--storage-opt` names them (with or without `fuse.`).
-const KNOWN: [&str; 5] = ["mountopt", "program", "size", "volatile", "xino"];
+const KNOWN: [&str; 6] = ["enable_uring", "mountopt", "program", "size", "volatile", "xino"];
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(super) struct Options {
     pub(super) size: Option<u64>,
     /// Whether directories of lower layers can be renamed.
     pub(super) renames: bool,
+    /// Whether the kernel is told to offer its ring to FUSE mounts, the whole machine's.
+    pub(super) enable_uring: bool,
     /// More options for every mount, as they are.
     extra: Vec<String>,
 }
@@ -36,6 +38,7 @@ impl Options {
             xino: given.text("xino").map(str::to_owned),
             size: given.size(call, "size")?,
             renames: true,
+            enable_uring: given.switch(call, "enable_uring")?.unwrap_or(false),
             extra: Vec::new(),
         };
         if options.program.as_ref().is_some_and(|path| !path.is_absolute()) {
@@ -105,12 +108,15 @@ mod tests {
             xino: Some("auto".into()),
             size: Some(1 << 30),
             renames: true,
+            enable_uring: false,
             extra: vec!["nodev".into()],
         };
         assert_eq!(options, expected);
         assert_eq!(options.words(true), ["index=off", "volatile", "xino=auto", "nodev"]);
         assert_eq!(options.words(false), ["index=off", "xino=auto", "nodev"]);
-        let options = Options::parse(CALL, &["mountopt=redirect_dir=off"]).unwrap();
+        let options =
+            Options::parse(CALL, &["mountopt=redirect_dir=off", "enable_uring=1"]).unwrap();
+        assert!(options.enable_uring, "the ring is asked for");
         assert!(!options.renames, "directories stay where they are");
     }
 
@@ -120,6 +126,7 @@ mod tests {
             ("colour=red", "colour"),
             ("xino=2", "xino"),
             ("volatile=2", "volatile"),
+            ("enable_uring=2", "enable_uring"),
             ("size=big", "size"),
             ("program=layerfs", "program"),
             ("mountopt=lowerdir=/x", "lowerdir"),
