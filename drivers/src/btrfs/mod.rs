@@ -10,8 +10,9 @@
 //!
 //! Making, committing and removing a layer cost the same however many files it has. A commit takes
 //! the read-only snapshot, whose ioctl writes out the data of this subvolume alone and commits one
-//! transaction: durable and immutable at once, and nobody waits for what others wrote. The
-//! transaction in which `ro` was made is what a child's changes are told by: whatever the child
+//! transaction: durable and immutable at once, and nobody waits for what others wrote. Subvolumes are
+//! deleted behind the calls (see [`Home::delete_later`]): before the ioctl answers, the kernel takes every
+//! inode of the subvolume out of its memory, which costs time for each. The transaction in which `ro` was made is what a child's changes are told by: whatever the child
 //! shows that is newer was written in the child (see [`since`]).
 //!
 //! The ioctls come from `btrfs-uapi`, which needs no C library.
@@ -76,7 +77,7 @@ impl Btrfs {
         let call = HomeCall { driver: NAME, op: "open" };
         let options = Options::parse(call, list)?;
         check_place(call, path)?;
-        let home = Home::open(NAME, path, &[])?.deleting_by(subvolume::remove);
+        let home = Home::open(NAME, path, &[])?.deleting_by(subvolume::remove).freeing_later();
         let may_search = search::is_allowed(home.root());
         Ok(Self { home, options, may_search, finished: Finished::default() })
     }
@@ -250,11 +251,12 @@ impl Backend for Btrfs {
         self.finish(sealing.layer, &sealing.meta).map_err(|error| call.failed(error))
     }
 
+    /// After a filling all inodes are in memory, and a deletion in the call would wait for each.
     fn sealed(&self, id: &LayerId) {
         let drop = self
             .home
             .open_in_layer(id, ".")
-            .and_then(|dir| subvolume::delete(&dir, OsStr::new(RW)));
+            .and_then(|dir| self.home.delete_later(&dir, Path::new(RW), id.as_str()));
         if let Err(error) = drop {
             tracing::warn!(layer = %id, %error, "the writable copy of a committed layer stays");
         }

@@ -9,7 +9,7 @@
 //!
 //! Several are closed at once, since syncs of one file system that run at the same time share its
 //! writing. No more than [`QUEUE`] wait: each holds a file descriptor, and a disk that cannot keep up is
-//! to be felt by those who unmount, not by the daemon.
+//! to be felt by those who unmount, not by the daemon. The same threads free space that nobody waits for.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -47,17 +47,21 @@ impl Latch {
     }
 }
 
-/// A mount to be closed.
-#[derive(Debug)]
+/// Work that is to be done, such as to close a mount.
 struct Closing {
-    mount: OwnedFd,
+    work: Box<dyn FnOnce() + Send>,
     latch: Arc<Latch>,
+}
+
+impl std::fmt::Debug for Closing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Closing").field("latch", &self.latch).finish_non_exhaustive()
+    }
 }
 
 impl Closing {
     fn close(self) {
-        drop(self.mount);
-        spawning::wait();
+        (self.work)();
         self.latch.open();
     }
 }
@@ -87,8 +91,16 @@ struct State {
 impl Closer {
     /// Closes a mount soon; the latch opens when it is done.
     pub(super) fn close(&self, mount: OwnedFd) -> Arc<Latch> {
+        self.run(move || {
+            drop(mount);
+            spawning::wait();
+        })
+    }
+
+    /// Does some work soon; the latch opens when it is done.
+    pub(super) fn run(&self, work: impl FnOnce() + Send + 'static) -> Arc<Latch> {
         let latch = Arc::new(Latch::default());
-        let closing = Closing { mount, latch: Arc::clone(&latch) };
+        let closing = Closing { work: Box::new(work), latch: Arc::clone(&latch) };
         let mut state = self.shared.lock();
         let can_wait = state.queue.len() < QUEUE;
         if state.waiting <= state.queue.len() && state.threads < THREADS && can_wait {

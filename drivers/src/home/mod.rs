@@ -20,6 +20,7 @@ pub(crate) mod check;
 mod closer;
 pub(crate) mod commit;
 mod format;
+mod freeing;
 pub(crate) mod fs;
 mod index;
 mod layer;
@@ -45,6 +46,7 @@ use crate::error::{ErrorKind, Result};
 use crate::id::LayerId;
 use closer::Closer;
 use format::Format;
+use freeing::Deleter;
 use fs::Durability;
 use index::Index;
 pub(crate) use layer::Layer;
@@ -63,19 +65,6 @@ const MAX_FORMAT_LEN: u64 = 64 << 10;
 /// The mode of the home and of the directories in it: only root looks into layers.
 const MODE: u32 = 0o700;
 
-/// How a directory is deleted, with all below it, in a place where names do not matter; what is gone
-/// already is no error.
-type Delete = dyn Fn(&OwnedFd, &OsStr) -> cow::Result<()> + Send + Sync;
-
-/// A [`Delete`] that can be shown.
-struct Deleter(Box<Delete>);
-
-impl std::fmt::Debug for Deleter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Deleter")
-    }
-}
-
 /// An open home.
 #[derive(Debug)]
 pub(crate) struct Home {
@@ -90,8 +79,10 @@ pub(crate) struct Home {
     serial: AtomicU64,
     /// How a directory of `tmp` or `trash` is deleted.
     delete: Deleter,
+    /// Whether a removed layer is deleted behind the call.
+    frees_later: bool,
     /// Names in `tmp` and `trash` that calls of this process are at work on.
-    busy: Mutex<HashSet<String>>,
+    busy: Arc<Mutex<HashSet<String>>>,
     closer: Closer,
     /// Whether ids can be mapped here; found out by the first who asks.
     maps_ids: OnceLock<bool>,
@@ -132,9 +123,10 @@ impl Home {
             format: Mutex::new(format),
             index: Index::default(),
             serial: AtomicU64::new(0),
-            delete: Deleter(Box::new(|dir, name| fs::remove_tree(dir, name))),
+            delete: Deleter::default(),
+            frees_later: false,
             maps_ids: OnceLock::new(),
-            busy: Mutex::default(),
+            busy: Arc::default(),
             closer: Closer::default(),
             syncs: Syncs::default(),
         };
@@ -150,7 +142,12 @@ impl Home {
         self,
         delete: impl Fn(&OwnedFd, &OsStr) -> cow::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self { delete: Deleter(Box::new(delete)), ..self }
+        Self { delete: Deleter(Arc::new(delete)), ..self }
+    }
+
+    /// The same home, with removed layers that are deleted behind the call.
+    pub(crate) fn freeing_later(self) -> Self {
+        Self { frees_later: true, ..self }
     }
 
     /// Reads every layer's metadata file into the index.
@@ -338,7 +335,7 @@ impl Home {
             *gate = layer::Presence::Gone;
             trashed
         };
-        self.empty(&trashed);
+        self.empty(trashed);
         Ok(())
     }
 
@@ -346,7 +343,7 @@ impl Home {
         let removal = self.index.take_out(call)?;
         let trashed = self.discard(call, &self.layers, call.layer.as_str())?;
         removal.confirm();
-        self.empty(&trashed);
+        self.empty(trashed);
         Ok(())
     }
 
@@ -358,14 +355,6 @@ impl Home {
             rustix::fs::renameat_with(from, name, &self.trash, fresh, flags)
         })
         .map_err(|error| call.failed(error))
-    }
-
-    /// Deletes what [`Home::discard`] moved.
-    fn empty(&self, trashed: &str) {
-        if let Err(error) = (self.delete.0)(&self.trash, trashed.as_ref()) {
-            tracing::warn!(driver = self.driver, trash = trashed, %error, "space is not freed yet");
-        }
-        lock(&self.busy).remove(trashed);
     }
 
     /// Makes a directory to work in.

@@ -93,8 +93,10 @@ impl Bench {
         Command::new("btrfs").args(arguments).finish().ok()
     }
 
-    /// How many subvolumes there are, those not yet freed left out.
-    pub(crate) fn subvolumes(&self) -> usize {
+    /// How many subvolumes there are, those not yet freed left out. The driver is closed before, which
+    /// waits for what it deletes behind its calls.
+    pub(crate) fn subvolumes(&mut self) -> usize {
+        self.reopen_after(|_| ());
         self.btrfs(&["subvolume", "list", self.root.path().to_str().expect("UTF-8")])
             .lines()
             .count()

@@ -38,7 +38,7 @@ fn a_layer_cannot_grow_past_its_size_and_others_do_not_notice() {
         return;
     }
     for (mode, shown) in [("auto", "simple"), ("full", "full")] {
-        let bench = Bench::new("quota", &[&format!("quota={mode}"), "btrfs.min_space=1m"]);
+        let mut bench = Bench::new("quota", &[&format!("quota={mode}"), "btrfs.min_space=1m"]);
         bench.create("image", None);
         // What is below does not count.
         assert_eq!(write(&bench.mount("image").join("large"), 80 * MIB), (80 * MIB, None));
@@ -73,6 +73,8 @@ fn a_layer_cannot_grow_past_its_size_and_others_do_not_notice() {
         for layer in ["limited", "free", "image"] {
             bench.driver().remove(&id(layer)).unwrap();
         }
+        // Closed, it has deleted what it deletes behind its calls.
+        bench.reopen_after(|_| ());
         let root = bench.root.path().to_str().unwrap();
         bench.btrfs(&["subvolume", "sync", root]);
         bench.btrfs(&["filesystem", "sync", root]);

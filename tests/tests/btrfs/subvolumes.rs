@@ -27,7 +27,7 @@ fn subvolumes_inside_a_layer_are_shown_committed_and_removed() {
     if !here() {
         return;
     }
-    let bench = Bench::new("nested", &[]);
+    let mut bench = Bench::new("nested", &[]);
     bench.create("1", None);
     bench.commit("1");
     bench.create("2", Some("1"));
@@ -144,7 +144,7 @@ fn without_privileges_layers_are_walked_and_removed_file_by_file() {
     if !here() {
         return;
     }
-    let bench = Bench::new("rootless", &[]);
+    let mut bench = Bench::new("rootless", &[]);
     let home = bench.root.join("other");
     // Capabilities are a thread's own.
     let work = std::thread::spawn(move || {
