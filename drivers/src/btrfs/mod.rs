@@ -11,8 +11,8 @@
 //! Making, committing and removing a layer cost the same however many files it has. A commit takes
 //! the read-only snapshot, whose ioctl writes out the data of this subvolume alone and commits one
 //! transaction: durable and immutable at once, and nobody waits for what others wrote. Subvolumes are
-//! deleted behind the calls (see [`Home::delete_later`]): before the ioctl answers, the kernel takes every
-//! inode of the subvolume out of its memory, which costs time for each. The transaction in which `ro` was made is what a child's changes are told by: whatever the child
+//! deleted behind the calls (see [`Home::delete_later`]), since that ioctl's time grows with the files.
+//! The transaction in which `ro` was made is what a child's changes are told by: whatever the child
 //! shows that is newer was written in the child (see [`since`]).
 //!
 //! The ioctls come from `btrfs-uapi`, which needs no C library.
@@ -251,7 +251,7 @@ impl Backend for Btrfs {
         self.finish(sealing.layer, &sealing.meta).map_err(|error| call.failed(error))
     }
 
-    /// After a filling all inodes are in memory, and a deletion in the call would wait for each.
+    /// `rw` goes behind the call: deleting one of many files takes its time.
     fn sealed(&self, id: &LayerId) {
         let drop = self
             .home
