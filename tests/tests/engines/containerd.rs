@@ -125,7 +125,7 @@ fn snapshot_verbs(root: &TempRoot, containerd: &Containerd, driver: &str) {
     // Nothing refers to a view that `ctr` makes: containerd's collector, which runs after any change,
     // may take it before it is looked at.
     let list = (0..20).find_map(|_| {
-        containerd.ctr(["snapshot", "view", "look", "done"]);
+        let _ = containerd.ctr(["snapshot", "view", "look", "done"]);
         let list = containerd.ctr(["snapshot", "ls"]).ok();
         shows(&list, "look", "View").then_some(list)
     });
