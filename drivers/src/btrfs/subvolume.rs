@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use btrfs_uapi::filesystem::{start_sync, wait_sync};
 use btrfs_uapi::inode::ino_lookup_user;
 use btrfs_uapi::subvolume::{
     self, SubvolRootRef, SubvolumeFlags, snapshot_create, subvol_rootrefs, subvolume_create,
@@ -230,15 +229,15 @@ fn delete_all(dir: &OwnedFd, name: &OsStr) -> Result<()> {
 
 /// Ends the file system's transaction, before a subvolume is deleted.
 ///
+/// By syncfs(2), which commits in the call: `START_SYNC` leaves it to the kernel's own thread, which was
+/// seen to sleep through the request until its interval of 30 s had passed.
+///
 /// Of a directory that was fsynced and lost a subvolume in one transaction, and was renamed, Linux
 /// logs the loss as if it were a file's; after a power cut it cannot replay that, and refuses to mount
 /// the file system ("failed to delete reference", seen in 6.18). What was logged in a transaction that
 /// has ended is not logged again.
 fn settle(dir: &OwnedFd) -> Result<()> {
-    let dir = dir.as_fd();
-    start_sync(dir)
-        .and_then(|transaction| wait_sync(dir, transaction))
-        .map_err(|errno| Error::sys("end transaction", "", errno))
+    rustix::fs::syncfs(dir).map_err(|errno| Error::sys("end transaction", "", errno))
 }
 
 /// Lets a read-only subvolume be written to.
