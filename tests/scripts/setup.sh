@@ -7,7 +7,7 @@ build) packages="gcc libc6-dev pkg-config libclang-dev libdevmapper-dev libsecco
 run) packages="mmdebstrap" ;;
 test)
     packages="mmdebstrap buildah umoci rsync attr acl libcap2-bin busybox-static e2fsprogs btrfs-progs python3"
-    packages="$packages fuse-overlayfs"
+    packages="$packages fuse-overlayfs git"
     # A kernel with a device mapper, run as a process, and what sets up and checks its pools.
     packages="$packages user-mode-linux kmod lvm2 thin-provisioning-tools xfsprogs"
     # Podman and Buildah run on layerfs.
