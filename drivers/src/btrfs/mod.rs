@@ -299,13 +299,7 @@ impl Backend for Btrfs {
         base: Option<&LayerId>,
     ) -> Result<Difference<'_>> {
         let meta = layer.meta();
-        let below = match base {
-            Some(base) => {
-                self.home.check_ancestor(call, &meta, base)?;
-                Some(base.clone())
-            }
-            None => meta.parent.clone(),
-        };
+        let below = self.home.compared_with(call, &meta, base)?;
         let top = self.shown(call, layer)?;
         if below.as_ref() == Some(&top.id) {
             // A view adds nothing to its parent.

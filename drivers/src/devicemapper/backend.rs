@@ -14,7 +14,7 @@ use cow_sys::mount_attr;
 use super::dm::Use;
 use super::layer::{self, Device};
 use super::volume::{self, Shown, Used};
-use super::{DeviceMapper, crash, in_use, status, writable};
+use super::{DeviceMapper, crash, in_use, status};
 use crate::backend::{self, Backend, Difference};
 use crate::call::{Call, HomeCall};
 use crate::driver::{Access, Applied, Capabilities, Finding, Mount, Pool, State, Usage};
@@ -25,6 +25,7 @@ use crate::home::meta::Meta;
 use crate::home::mounts::{Ending, MERGED};
 use crate::home::{Home, Layer};
 use crate::id::LayerId;
+use crate::whole::writable;
 
 impl Backend for DeviceMapper {
     fn home(&self) -> &Home {
@@ -154,14 +155,8 @@ impl Backend for DeviceMapper {
         base: Option<&LayerId>,
     ) -> Result<Difference<'_>> {
         let meta = layer.meta();
-        let below = match base {
-            Some(base) => {
-                self.home.check_ancestor(call, &meta, base)?;
-                Some(base)
-            }
-            None => meta.parent.as_ref(),
-        };
-        if meta.state == State::View && below == meta.parent.as_ref() {
+        let below = self.home.compared_with(call, &meta, base)?;
+        if meta.state == State::View && below == meta.parent {
             return Ok(Difference::new(Changeset::default(), Vec::new()));
         }
         let compare = || {
@@ -169,7 +164,7 @@ impl Backend for DeviceMapper {
                 let meta = self.meta(id)?;
                 self.look(&meta)
             };
-            let lower = below.map(look).transpose()?;
+            let lower = below.as_ref().map(look).transpose()?;
             let (_held, upper) = self.look(&meta)?;
             let changes = cow::diff::trees(lower.as_ref().map(|(_, root)| root), &upper)?;
             Ok(Difference::new(changes, vec![upper]))

@@ -44,10 +44,10 @@ use std::sync::Arc;
 use cow::root::Root;
 
 use crate::call::{Call, HomeCall};
-use crate::driver::{Access, State};
+use crate::driver::State;
 use crate::error::{Error, Result};
+use crate::home::Home;
 use crate::home::meta::Meta;
-use crate::home::{Home, Layer};
 use crate::id::LayerId;
 use devices::{Devices, Held};
 use dm::{Dm, Thin, Use};
@@ -170,11 +170,6 @@ impl DeviceMapper {
         let scratch = self.home.scratch("grow")?;
         self.volumes.grow(&held.name, &scratch.path())
     }
-}
-
-/// Whether a layer is mounted writable.
-fn writable(layer: &Layer, access: Access) -> bool {
-    layer.state() == State::Active && access == Access::Default
 }
 
 /// A refusal that says that somebody has a layer mounted.

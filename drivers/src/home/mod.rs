@@ -295,6 +295,22 @@ impl Home {
         Ok(between)
     }
 
+    /// What a layer is compared with: `base`, which is below it, or else its parent.
+    ///
+    /// # Errors
+    /// As [`Self::check_ancestor`].
+    pub(crate) fn compared_with(
+        &self,
+        call: Call<'_>,
+        meta: &Meta,
+        base: Option<&LayerId>,
+    ) -> Result<Option<LayerId>> {
+        match base {
+            Some(base) => self.check_ancestor(call, meta, base).map(|_| Some(base.clone())),
+            None => Ok(meta.parent.clone()),
+        }
+    }
+
     /// Makes a layer: `build` fills the directory that becomes the layer's, by a rename.
     pub(crate) fn create(
         &self,

@@ -135,15 +135,9 @@ impl Backend for Vfs {
         base: Option<&LayerId>,
     ) -> Result<Difference<'_>> {
         let meta = layer.meta();
-        let below = match base {
-            Some(base) => {
-                self.home.check_ancestor(call, &meta, base)?;
-                Some(base)
-            }
-            None => meta.parent.as_ref(),
-        };
+        let below = self.home.compared_with(call, &meta, base)?;
         let compare = || {
-            let lower = below.map(|id| self.tree(id)).transpose()?;
+            let lower = below.as_ref().map(|id| self.tree(id)).transpose()?;
             let upper = self.tree(&shown(&meta))?;
             Ok(Difference::new(cow::diff::trees(lower.as_ref(), &upper)?, vec![upper]))
         };
