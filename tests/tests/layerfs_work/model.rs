@@ -106,21 +106,21 @@ impl Model {
         let path = self.fresh(random);
         let content =
             vec![b'a' + u8::try_from(self.serial % 26).unwrap_or(0); random.below(20_000)];
-        fs::write(self.root.join(&path), &content)?;
+        fs::write(self.root.join(&path), &content).map_err(failed(&path, "create"))?;
         self.add_file(path, content);
         Ok(())
     }
 
     fn make_dir(&mut self, random: &mut Random) -> io::Result<()> {
         let path = self.fresh(random);
-        fs::create_dir(self.root.join(&path))?;
+        fs::create_dir(self.root.join(&path)).map_err(failed(&path, "mkdir"))?;
         self.nodes.insert(path, Node::Dir);
         Ok(())
     }
 
     fn remove(&mut self, random: &mut Random) -> io::Result<()> {
         let Some(path) = self.pick(random, |node| *node != Node::Dir) else { return Ok(()) };
-        fs::remove_file(self.root.join(&path))?;
+        fs::remove_file(self.root.join(&path)).map_err(failed(&path, "unlink"))?;
         self.nodes.remove(&path);
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Model {
         if to.starts_with(&from) {
             return Ok(());
         }
-        fs::rename(self.root.join(&from), self.root.join(&to))?;
+        fs::rename(self.root.join(&from), self.root.join(&to)).map_err(failed(&from, "rename"))?;
         // rename(2): two names of one file are left as they are.
         if self.nodes.get(&to) == self.nodes.get(&from) && self.nodes[&from] != Node::Dir {
             return Ok(());
@@ -167,7 +167,7 @@ impl Model {
     fn link(&mut self, random: &mut Random) -> io::Result<()> {
         let Some((old, number)) = self.pick_file(random) else { return Ok(()) };
         let new = self.fresh(random);
-        fs::hard_link(self.root.join(old), self.root.join(&new))?;
+        fs::hard_link(self.root.join(old), self.root.join(&new)).map_err(failed(&new, "link"))?;
         self.nodes.insert(new, Node::File(number));
         Ok(())
     }
@@ -175,16 +175,22 @@ impl Model {
     fn symlink(&mut self, random: &mut Random) -> io::Result<()> {
         let path = self.fresh(random);
         let target = PathBuf::from(format!("to/{}", self.serial));
-        std::os::unix::fs::symlink(&target, self.root.join(&path))?;
+        std::os::unix::fs::symlink(&target, self.root.join(&path))
+            .map_err(failed(&path, "symlink"))?;
         self.nodes.insert(path, Node::Link(target));
         Ok(())
+    }
+
+    fn open_to_write(&self, path: &Path) -> io::Result<fs::File> {
+        let file = fs::OpenOptions::new().write(true).open(self.root.join(path));
+        file.map_err(failed(path, "open"))
     }
 
     fn truncate(&mut self, random: &mut Random) -> io::Result<()> {
         let Some((path, number)) = self.pick_file(random) else { return Ok(()) };
         let length = random.below(30_000);
-        let file = fs::OpenOptions::new().write(true).open(self.root.join(path))?;
-        file.set_len(length as u64)?;
+        let file = self.open_to_write(&path)?;
+        file.set_len(length as u64).map_err(failed(&path, "truncate"))?;
         self.files[number].resize(length, 0);
         Ok(())
     }
@@ -193,8 +199,10 @@ impl Model {
         let Some((path, number)) = self.pick_file(random) else { return Ok(()) };
         let (at, length) = (random.below(25_000), 1 + random.below(9_000));
         let byte = b'A' + u8::try_from(random.below(26)).unwrap_or(0);
-        let file = fs::OpenOptions::new().write(true).open(self.root.join(path))?;
-        file.write_all_at(&vec![byte; length], at as u64)?;
+        let bytes = vec![byte; length];
+        self.open_to_write(&path)?
+            .write_all_at(&bytes, at as u64)
+            .map_err(failed(&path, "write"))?;
         let content = &mut self.files[number];
         content.resize(content.len().max(at + length), 0);
         content[at..at + length].fill(byte);
@@ -212,7 +220,8 @@ impl Model {
     }
 
     fn check_file(&self, path: &Path, number: usize) -> io::Result<()> {
-        let (found, expected) = (fs::read(self.root.join(path))?, &self.files[number]);
+        let found = fs::read(self.root.join(path)).map_err(failed(path, "read"))?;
+        let expected = &self.files[number];
         if found == *expected {
             return Ok(());
         }
@@ -223,8 +232,8 @@ impl Model {
 
     fn check_dir(&self, dir: &Path) -> io::Result<()> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(self.root.join(dir))? {
-            found.push(dir.join(entry?.file_name()));
+        for entry in fs::read_dir(self.root.join(dir)).map_err(failed(dir, "list"))? {
+            found.push(dir.join(entry.map_err(failed(dir, "list"))?.file_name()));
         }
         found.sort_unstable();
         let expected: Vec<_> =
@@ -243,7 +252,8 @@ impl Model {
                 Node::Dir => self.check_dir(path)?,
                 Node::File(number) => self.check_file(path, *number)?,
                 Node::Link(target) => {
-                    let found = fs::read_link(self.root.join(path))?;
+                    let found =
+                        fs::read_link(self.root.join(path)).map_err(failed(path, "readlink"))?;
                     if found != *target {
                         return Err(told(path, "readlink", format!("{found:?}, not {target:?}")));
                     }
@@ -256,6 +266,11 @@ impl Model {
 
 fn told(path: &Path, op: &str, what: String) -> io::Error {
     io::Error::other(format!("{op} {}: {what}", path.display()))
+}
+
+/// Says of an error what was done where.
+fn failed(path: &Path, op: &'static str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| told(path, op, error.to_string())
 }
 
 /// The files that every tree begins with.

@@ -49,13 +49,16 @@ impl Stage {
 
     fn mount(&self) {
         let path = |name| self.root.join(name).display().to_string();
-        let options = format!(
+        let mut options = format!(
             "lowerdir={}:{},upperdir={},workdir={}",
             path("top"),
             path("bottom"),
             path("upper"),
             path("work")
         );
+        if let Ok(more) = std::env::var("LAYERFS_STRESS_OPTIONS") {
+            options = format!("{options},{more}");
+        }
         let mut layerfs = Command::new(programs::path("layerfs"));
         layerfs.arg("-o").arg(options).arg(self.merged()).finish().ok();
     }

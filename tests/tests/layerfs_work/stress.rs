@@ -1,4 +1,7 @@
 //! Many threads at random work in one union, each with a tree whose content it knows.
+//!
+//! `LAYERFS_STRESS_SECONDS`, `LAYERFS_STRESS_SEED` and `LAYERFS_STRESS_OPTIONS` (of the mount) make it
+//! longer and different.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +20,7 @@ fn tree(thread: u64) -> String {
 }
 
 /// The work of one thread, besides which it makes and removes names in a directory that all share.
-fn work(root: &Path, thread: u64, seed: u64, until: Option<Instant>) -> Model {
+fn work(root: &Path, thread: u64, seed: u64, until: Option<Instant>) -> (Model, usize) {
     let mut model = Model::populated(root.join(tree(thread)));
     let mut random = Random::new(seed + thread);
     let shared = root.join("shared");
@@ -33,7 +36,7 @@ fn work(root: &Path, thread: u64, seed: u64, until: Option<Instant>) -> Model {
         }
         steps += 1;
     }
-    model
+    (model, steps)
 }
 
 #[test]
@@ -54,7 +57,7 @@ fn threads_find_what_they_wrote() {
     });
     let root = stage.merged();
     let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let models: Vec<Model> = thread::scope(|scope| {
+    let worked: Vec<(Model, usize)> = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let root = &root;
@@ -63,10 +66,11 @@ fn threads_find_what_they_wrote() {
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
     });
+    println!("{} steps", worked.iter().map(|(_, steps)| steps).sum::<usize>());
     let left = fs::read_dir(root.join("shared")).expect("the shared directory").count();
     assert_eq!(left, 24, "each thread leaves one file in the shared directory");
     for round in ["at the end", "mounted again"] {
-        for (thread, model) in models.iter().enumerate() {
+        for (thread, (model, _)) in worked.iter().enumerate() {
             let outcome = model.check();
             outcome
                 .unwrap_or_else(|error| panic!("{round}: seed {seed}, thread {thread}: {error}"));
