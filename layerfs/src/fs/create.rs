@@ -251,8 +251,10 @@ impl Fs {
             false => Place::File { dir: upper, name: Name::from(new.name), data: None },
         };
         let found = Found { id, ino: self.union.shown(id), stat, place };
-        let (node, entry) = self.entry(&found, &parent, new.name);
-        Ok((entry, node, file))
+        let node = self.table.made(&found, &parent, new.name);
+        let attr = self.attr(&node, &stat);
+        let ttl = self.options.timeout;
+        Ok((EntryOut { node: node.id, entry_ttl: ttl, attr_ttl: ttl, attr }, node, file))
     }
 
     /// Gives a file that was made in place its owner, and hides what lower layers have there.

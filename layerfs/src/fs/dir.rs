@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::{Fs, LISTINGS};
-use crate::node::Node;
+use crate::node::{Moment, Node};
 use crate::union::{Entry, Listing, RealDir, lock};
 use crate::wire::{Args, Attr, DirentPlus, EntryOut, Header, Out};
 
@@ -30,6 +30,7 @@ impl Fs {
         args.u64()?;
         let (offset, size) = (args.u64()?, args.u32()? as usize);
         let node = self.table.get(header.node)?;
+        let moment = self.table.moment();
         let stack = self.stack(&node)?;
         let listing = self.listing(&node, &stack, offset)?;
         if !self.dots(&node, offset, size, plus, out) {
@@ -37,7 +38,7 @@ impl Fs {
         }
         for entry in listing.after(offset) {
             let fits = match plus {
-                true => self.add_plus(&node, &stack, &entry, size, out)?,
+                true => self.add_plus(&node, (&stack, moment), &entry, size, out)?,
                 false => {
                     let kind = kind_byte(entry.kind);
                     out.dirent(size, entry.ino, entry.place, kind, entry.name)
@@ -76,7 +77,7 @@ impl Fs {
     fn add_plus(
         &self,
         parent: &Arc<Node>,
-        stack: &[Arc<RealDir>],
+        (stack, moment): (&[Arc<RealDir>], Moment),
         listed: &Entry<'_>,
         size: usize,
         out: &mut Out,
@@ -86,15 +87,16 @@ impl Fs {
         }
         // Above the layer that has it there is nothing of this name.
         let from = listed.layer.min(stack.len());
-        let found = self.union.lookup(&stack[from..], listed.name);
-        let (entry, ino) = match found {
-            Ok(Some(found)) => {
-                let (node, entry) = self.entry(&found, parent, listed.name);
-                (entry, node.ino)
-            }
-            // Gone since, or not readable: the name alone then, as a plain listing has it.
-            _ => (EntryOut::default(), listed.ino),
+        let entry = match self.union.lookup(&stack[from..], listed.name) {
+            Ok(Some(found)) => match self.entry(&found, parent, listed.name, moment) {
+                None => self.search(parent, listed.name).unwrap_or(None),
+                entry => entry,
+            },
+            _ => None,
         };
+        // Gone since, or not readable: the name alone then, as a plain listing has it.
+        let unknown = || (EntryOut::default(), listed.ino);
+        let (entry, ino) = entry.map_or_else(unknown, |(node, entry)| (entry, node.ino));
         let kind = kind_byte(listed.kind);
         out.dirent_plus(&DirentPlus { entry, ino, next: listed.place, kind, name: listed.name });
         Ok(true)

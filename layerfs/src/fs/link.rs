@@ -42,14 +42,14 @@ impl Fs {
             let mut state = node.state();
             state.parent = Some(Arc::clone(&parent));
             state.name = name.into();
-            if state.extra.as_ref().is_some_and(|extra| extra.orphan.is_some()) {
-                // It has a name again.
-                state.extra().orphan = None;
-                let data = match &mut state.place {
-                    Place::File { data, .. } => data.take(),
-                    Place::Dir(_) => None,
-                };
-                state.place = Place::File { dir: Arc::clone(&upper), name: Name::from(name), data };
+            // The place goes with the name: the old name's directory may be forgotten and renamed.
+            let data = match &mut state.place {
+                Place::File { data, .. } => data.take(),
+                Place::Dir(_) => None,
+            };
+            state.place = Place::File { dir: Arc::clone(&upper), name: Name::from(name), data };
+            if let Some(extra) = &mut state.extra {
+                extra.orphan = None;
             }
         }
         let entry = self.entry_of(&node)?;

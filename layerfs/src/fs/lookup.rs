@@ -7,7 +7,7 @@ use rustix::fs::Statx;
 use rustix::io::Errno;
 
 use super::Fs;
-use crate::node::Node;
+use crate::node::{Moment, Node};
 use crate::union::{Found, Place};
 use crate::wire::{Args, Attr, EntryOut, Header, Out};
 
@@ -29,25 +29,43 @@ impl Fs {
             name if name.len() > 255 => return Err(Errno::NAMETOOLONG),
             name => name,
         };
-        match self.union.lookup(&self.stack(&parent)?, name)? {
-            Some(found) => {
-                let (_, entry) = self.entry(&found, &parent, name);
-                out.entry(&entry);
-            }
+        match self.search(&parent, name)? {
+            Some((_, entry)) => out.entry(&entry),
             // Node 0 lets the kernel keep the answer that there is no such name.
             None => out.entry(&EntryOut { entry_ttl: self.options.timeout, ..EntryOut::default() }),
         }
         Ok(())
     }
 
+    /// The node of a name and the reply for it, if there is such a name; the node counts as told to the
+    /// kernel.
+    pub(super) fn search(
+        &self,
+        parent: &Arc<Node>,
+        name: &OsStr,
+    ) -> Result<Option<(Arc<Node>, EntryOut)>, Errno> {
+        loop {
+            let moment = self.table.moment();
+            let Some(found) = self.union.lookup(&self.stack(parent)?, name)? else {
+                return Ok(None);
+            };
+            if let Some(entry) = self.entry(&found, parent, name, moment) {
+                return Ok(Some(entry));
+            }
+        }
+    }
+
     /// The node and the reply for what was found; the node counts as told to the kernel.
+    ///
+    /// None if what was found may be out of date ([`Table::intern`](crate::node::Table::intern)).
     pub(super) fn entry(
         &self,
         found: &Found,
         parent: &Arc<Node>,
         name: &OsStr,
-    ) -> (Arc<Node>, EntryOut) {
-        let node = self.table.intern(&self.union, found, parent, name);
+        moment: Moment,
+    ) -> Option<(Arc<Node>, EntryOut)> {
+        let node = self.table.intern(&self.union, found, parent, name, moment)?;
         // A node that was copied up since the layers were read has newer attributes.
         let stat = match (&node.state().place, &found.place) {
             (Place::File { dir, .. }, Place::File { dir: seen, .. }) if dir.layer != seen.layer => {
@@ -59,7 +77,7 @@ impl Fs {
         let attr = self.attr(&node, &stat);
         let ttl = self.options.timeout;
         let entry = EntryOut { node: node.id, entry_ttl: ttl, attr_ttl: ttl, attr };
-        (node, entry)
+        Some((node, entry))
     }
 
     /// The attributes of a node as the mount shows them.

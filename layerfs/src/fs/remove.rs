@@ -205,8 +205,10 @@ impl Fs {
         if merged && !self.union.is_empty(inner)? {
             return Err(Errno::NOTEMPTY);
         }
+        // Afterwards its inode may be that of a directory which somebody else has made.
+        let node = self.table.find(found.id);
         self.remove_dir(&parent, &stack, name, inner, in_upper)?;
-        if let Some(node) = self.table.find(found.id) {
+        if let Some(node) = node {
             let state = node.state();
             self.unnamed(&found, &node, state, in_upper, (parent.id, name));
         }

@@ -228,6 +228,7 @@ impl Fs {
         several: bool,
     ) {
         let lower = state.real;
+        self.table.copied_up();
         // What is open reads the same file as before if only the metadata was copied.
         let bare = matches!(place, Place::File { data: Some(_), .. });
         let passed = !bare

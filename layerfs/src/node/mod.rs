@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::FileType;
 
-pub use table::{ROOT, Table};
+pub use table::{Moment, ROOT, Table};
 
 use crate::passthrough::Backing;
 use crate::union::{Name, Place, RealId, lock};

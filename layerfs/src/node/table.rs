@@ -23,7 +23,25 @@ struct Slot {
     lookups: u64,
 }
 
-/// All nodes that the kernel knows.
+/// How many files had been copied up when the layers were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(u64);
+
+/// Directories that the kernel has forgotten and that other nodes still refer to.
+///
+/// Were they dropped, the next lookup would make a second node of the same directory, and the two would
+/// know nothing of each other's copy-ups and renames.
+#[derive(Debug, Default)]
+struct Dozing {
+    ids: Vec<u64>,
+    /// How many were left the last time that the others were dropped.
+    kept: usize,
+}
+
+/// So many directories may doze before it is asked who still refers to them.
+const DOZING: usize = 64;
+
+/// All nodes that the kernel knows, and those that these refer to.
 ///
 /// Locks: a shard of `reals` before a shard of `nodes`, and a node's own before either.
 #[derive(Debug)]
@@ -31,6 +49,8 @@ pub struct Table {
     nodes: [Mutex<HashMap<u64, Slot>>; SHARDS],
     reals: [Mutex<HashMap<RealId, u64>>; SHARDS],
     next: AtomicU64,
+    copied: AtomicU64,
+    dozing: Mutex<Dozing>,
 }
 
 impl Table {
@@ -40,6 +60,8 @@ impl Table {
             nodes: std::array::from_fn(|_| Mutex::default()),
             reals: std::array::from_fn(|_| Mutex::default()),
             next: AtomicU64::new(ROOT + 1),
+            copied: AtomicU64::new(0),
+            dozing: Mutex::default(),
         };
         let state = State {
             parent: None,
@@ -89,14 +111,28 @@ impl Table {
         self.get(id).ok()
     }
 
+    /// The time from which on what is read of the layers is news to [`Self::intern`].
+    pub fn moment(&self) -> Moment {
+        Moment(self.copied.load(Ordering::Acquire))
+    }
+
+    /// Records that a file is in the upper layer now, before its lower inode leads to its node no more.
+    pub fn copied_up(&self) {
+        self.copied.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// The node for what a lookup found, counted as told to the kernel once more.
+    ///
+    /// None for a lower file without a node if something was copied up since `moment`: it may be this
+    /// file, which would get a second node of what it was. The layers have to be read again then.
     pub fn intern(
         &self,
         union: &Union,
         found: &Found,
         parent: &Arc<Node>,
         name: &OsStr,
-    ) -> Arc<Node> {
+        moment: Moment,
+    ) -> Option<Arc<Node>> {
         let kind = FileType::from_raw_mode(found.stat.stx_mode.into());
         let mut reals = lock(self.real_shard(found.id));
         if let Some(id) = reals.get(&found.id)
@@ -107,8 +143,31 @@ impl Table {
             let node = Arc::clone(&slot.node);
             drop(reals);
             Self::refresh(union, &node, found, parent, name);
-            return node;
+            return Some(node);
         }
+        if matches!(&found.place, Place::File { dir, .. } if !union.is_upper(dir))
+            && self.moment() != moment
+        {
+            return None;
+        }
+        Some(self.add(&mut reals, found, parent, name))
+    }
+
+    /// The node for a file that was just made, counted as told to the kernel.
+    ///
+    /// Whatever its inode leads to is the node of a file that was removed: the layer's file system gives
+    /// the number out again before the removal is recorded here.
+    pub fn made(&self, found: &Found, parent: &Arc<Node>, name: &OsStr) -> Arc<Node> {
+        self.add(&mut lock(self.real_shard(found.id)), found, parent, name)
+    }
+
+    fn add(
+        &self,
+        reals: &mut HashMap<RealId, u64>,
+        found: &Found,
+        parent: &Arc<Node>,
+        name: &OsStr,
+    ) -> Arc<Node> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let state = State {
             parent: Some(Arc::clone(parent)),
@@ -117,6 +176,7 @@ impl Table {
             real: found.id,
             extra: None,
         };
+        let kind = FileType::from_raw_mode(found.stat.stx_mode.into());
         let node = Node::new(id, found.ino, kind, state);
         let slot = Slot { node: Arc::clone(&node), lookups: 1 };
         lock(self.node_shard(id)).insert(id, slot);
@@ -150,11 +210,12 @@ impl Table {
         }
     }
 
-    /// Adds a node that takes another's place, not yet told to the kernel.
+    /// Adds a node that takes another's place, not yet told to the kernel; it stays as long as the
+    /// other, which counts as one telling.
     pub fn succeed(&self, old: &Node, state: State) -> Arc<Node> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let node = Node::new(id, old.ino, old.kind, state);
-        let slot = Slot { node: Arc::clone(&node), lookups: 0 };
+        let slot = Slot { node: Arc::clone(&node), lookups: 1 };
         lock(self.node_shard(id)).insert(id, slot);
         node
     }
@@ -190,7 +251,8 @@ impl Table {
         }
     }
 
-    /// Counts `lookups` tellings as forgotten, and drops the node with the last.
+    /// Counts `lookups` tellings as forgotten, and drops the node with the last, unless it is a
+    /// directory that others refer to.
     pub fn forget(&self, id: u64, lookups: u64) {
         if id == ROOT {
             return;
@@ -201,11 +263,46 @@ impl Table {
         if slot.lookups > 0 {
             return;
         }
+        drop(shard);
+        if !self.drop_unused(id) {
+            self.doze(id);
+        }
+    }
+
+    /// Drops a node unless it is needed; says whether nothing has to be looked at later.
+    fn drop_unused(&self, id: u64) -> bool {
+        let mut shard = lock(self.node_shard(id));
+        let Some(slot) = shard.get(&id) else { return true };
+        if slot.lookups > 0 {
+            return true;
+        }
+        // Nobody can get hold of it meanwhile: it is found through this shard alone.
+        if slot.node.is_dir() && Arc::strong_count(&slot.node) > 1 {
+            return false;
+        }
         let gone = shard.remove(&id);
         drop(shard);
         if let Some(slot) = gone {
             self.removed(&slot.node);
         }
+        true
+    }
+
+    /// Keeps a directory until nothing refers to it, which is asked when there are many.
+    fn doze(&self, id: u64) {
+        let mut dozing = lock(&self.dozing);
+        dozing.ids.push(id);
+        if dozing.ids.len() < DOZING.max(2 * dozing.kept) {
+            return;
+        }
+        let mut ids = std::mem::take(&mut dozing.ids);
+        ids.sort_unstable();
+        ids.dedup();
+        // Those made later are rather below those made earlier.
+        ids.reverse();
+        ids.retain(|id| !self.drop_unused(*id));
+        dozing.kept = ids.len();
+        dozing.ids = ids;
     }
 
     fn removed(&self, node: &Arc<Node>) {
@@ -219,14 +316,8 @@ impl Table {
         if let Some(lower) = lower {
             self.unalias(lower, node.id);
         }
-        // A successor that the kernel never asked for has nobody else to drop it.
         if let Some(next) = successor {
-            let mut shard = lock(self.node_shard(next.id));
-            if shard.get(&next.id).is_some_and(|slot| slot.lookups == 0) {
-                shard.remove(&next.id);
-                drop(shard);
-                self.removed(&next);
-            }
+            self.forget(next.id, 1);
         }
     }
 }

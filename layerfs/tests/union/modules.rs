@@ -13,6 +13,8 @@ mod metacopy;
 #[cfg(test)]
 mod overrides;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod semantics;
 #[cfg(test)]
 mod stage;

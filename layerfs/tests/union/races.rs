@@ -1,0 +1,63 @@
+//! Requests that meet: what one thread removes, renames or copies up while another makes or looks.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::thread;
+
+use crate::stage::{Stage, may_mount};
+
+#[test]
+fn root_directories_made_beside_removals_are_new() {
+    if !may_mount() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let options = stage.layers(&["low"], "top");
+    let mount = stage.layerfs("m", &options);
+    thread::scope(|scope| {
+        for thread in 0..8 {
+            let dir = mount.join(thread.to_string());
+            scope.spawn(move || {
+                fs::create_dir(&dir).expect("a directory of its own");
+                for round in 0..600 {
+                    // The layer's file system gives the inode of what one removes to what another makes.
+                    let name = dir.join(round.to_string());
+                    let told = |what| move |error| panic!("{thread}, {round}, {what}: {error}");
+                    fs::create_dir(&name).unwrap_or_else(told("mkdir"));
+                    fs::remove_dir(&name).unwrap_or_else(told("rmdir"));
+                }
+            });
+        }
+    });
+    stage.unmount(&mount);
+}
+
+#[test]
+fn root_a_directory_that_was_forgotten_is_the_one_that_its_files_know() {
+    if !may_mount() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let low = stage.path("low");
+    for dir in ["one", "two"] {
+        fs::create_dir(low.join(dir)).expect("a directory");
+    }
+    fs::write(low.join("two/b"), "old").expect("a file");
+    fs::hard_link(low.join("two/b"), low.join("one/a")).expect("its other name");
+    let options = stage.layers(&["low"], "top");
+    let mount = stage.layerfs("m", &options);
+    let file = fs::File::open(mount.join("two/b")).expect("a file");
+    assert!(mount.join("one/a").exists(), "its other name, which is the last that it is known by");
+    // The kernel lets go of the directory of that name, and of the name; the file stays.
+    let remount = rustix::mount::mount_remount(&mount, rustix::mount::MountFlags::empty(), c"");
+    remount.expect("remounted, which empties the kernel's cache of names");
+    assert!(mount.join("one").is_dir(), "looked up anew");
+    file.set_permissions(fs::Permissions::from_mode(0o600)).expect("a copy-up");
+    fs::write(mount.join("one/new"), "").expect("a file beside the one that was copied up");
+    fs::rename(mount.join("one"), mount.join("moved")).expect("a rename");
+    let mode = |name: &str| fs::metadata(mount.join(name)).expect("a file").mode() & 0o777;
+    assert_eq!(mode("moved/a"), 0o600, "the name by which it was copied up");
+    assert_eq!(mode("two/b"), 0o600, "the other one");
+    drop(file);
+    stage.unmount(&mount);
+}
