@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    blame, cat, check_image, commit, cp, diff, du, history, images, import, info, inspect, layers,
-    pool, prune, ps, rm, rmi, run, snapshots, tag, tree, verify,
+    blame, cat, check_image, commit, cp, diff, du, explore, history, images, import, info, inspect,
+    layers, pool, prune, ps, rm, rmi, run, snapshots, tag, tree, verify,
 };
 use crate::context::{Context, Session};
 use crate::exit;
@@ -45,6 +45,7 @@ enum Command {
     Cat(cat::Args),
     Cp(cp::Args),
     Du(du::Args),
+    Explore(explore::Args),
     Verify(verify::Args),
     Layers(layers::Args),
     History(history::Args),
@@ -78,6 +79,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cat(args) => return cat::run(&session, &args),
         Command::Cp(args) => return cp::run(&session, &args),
         Command::Du(args) => return du::run(&session, &args),
+        Command::Explore(args) => return explore::run(&session, &args),
         Command::Verify(args) => return verify::run(&session, &args),
         Command::Layers(args) => return layers::run(&session, &args),
         Command::History(args) => return history::run(&session, &args),

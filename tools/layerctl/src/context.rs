@@ -56,6 +56,17 @@ impl Session {
         Self { socket, json, context: OnceCell::new() }
     }
 
+    /// Another session for another thread; if it is to have a daemon, the one of this session, which
+    /// has to outlive it.
+    pub(crate) fn for_thread(&self, daemon: bool) -> anyhow::Result<Self> {
+        let other = Self::new(self.socket.clone(), self.json);
+        if daemon {
+            let client = self.context()?.client.clone();
+            drop(other.context.set(Context { client, json: self.json, private: None }));
+        }
+        Ok(other)
+    }
+
     /// The context, which finds or starts the daemon when it is first asked for.
     pub(crate) fn context(&self) -> anyhow::Result<&Context> {
         if self.context.get().is_none() {

@@ -29,6 +29,11 @@ impl Paint {
         Self { on: !refused && stdout().is_terminal() }
     }
 
+    /// Whether there is any colour.
+    pub(crate) fn is_on(self) -> bool {
+        self.on
+    }
+
     /// Text in a colour.
     pub(crate) fn text(self, colour: Colour, text: &str) -> String {
         let code = match colour {

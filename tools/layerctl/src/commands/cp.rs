@@ -44,7 +44,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         args.to.clone()
     };
-    copy(&subject, &tree, top.path, &to)?;
+    for path in copy(&subject, &tree, top.path, &to)? {
+        tell(&format!("{path}: left out, it is no file"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,11 +61,18 @@ struct Waiting {
 /// last gives directories their modes and times.
 ///
 /// Every path is made here, parents first, and never through a link of the image: links are made
-/// after all else.
-fn copy(subject: &Subject, tree: &Tree, top: &[u8], to: &Path) -> anyhow::Result<()> {
+/// after all else. What is there already is not overwritten. Gives the paths that are left out since
+/// they are no files: devices and pipes.
+pub(crate) fn copy(
+    subject: &Subject,
+    tree: &Tree,
+    top: &[u8],
+    to: &Path,
+) -> anyhow::Result<Vec<String>> {
     let mut waiting: BTreeMap<(usize, usize), Waiting> = BTreeMap::new();
     let mut names: HashMap<(usize, usize), PathBuf> = HashMap::new();
     let (mut dirs, mut further, mut links) = (Vec::new(), Vec::new(), Vec::new());
+    let mut left_out = Vec::new();
     for file in tree.below(top) {
         let rest = &file.path[top.len()..];
         let path = match rest.strip_prefix(b"/").unwrap_or(rest) {
@@ -86,7 +95,7 @@ fn copy(subject: &Subject, tree: &Tree, top: &[u8], to: &Path) -> anyhow::Result
                 }
             },
             Some(FileKind::Symlink) => links.push((file.facts.link(), path)),
-            _ => tell(&format!("{}: left out, it is no file", path_text(file.path))),
+            _ => left_out.push(path_text(file.path)),
         }
     }
     fill(subject, tree, &mut waiting)?;
@@ -100,7 +109,7 @@ fn copy(subject: &Subject, tree: &Tree, top: &[u8], to: &Path) -> anyhow::Result
     for (path, mode, mtime) in dirs.into_iter().rev() {
         finish(&path, mode, mtime).with_context(|| format!("set {}", path.display()))?;
     }
-    Ok(())
+    Ok(left_out)
 }
 
 /// Makes the files with their contents.

@@ -12,7 +12,7 @@ use cow::index::Index;
 use cow::tar::{Entry, Reader};
 use image::{Image, Reference, Source};
 
-use super::subject::{Blob, Contents, Kind, Layer, Layers, Sink, Subject, Verified};
+use super::subject::{Blob, Contents, Gauge, Kind, Layer, Layers, Sink, Subject, Verified};
 use crate::names::short;
 
 #[derive(Debug)]
@@ -20,6 +20,7 @@ struct Archive {
     layers: Vec<image::Layer>,
     /// Files of layers that were read already; those with digests replace those without.
     read: RefCell<BTreeMap<usize, (Contents, Arc<Index>)>>,
+    gauge: Gauge,
 }
 
 /// Opens an image of an archive, layout or root file system; the only one, unless it is named.
@@ -62,7 +63,11 @@ pub(crate) fn open(path: &Path, name: Option<&str>) -> anyhow::Result<Subject> {
         chosen.config.as_ref().map(|config| config.digest().to_string()),
         chosen.config.as_ref().map(|config| config.image().clone()),
         layers.collect(),
-        Box::new(Archive { layers: chosen.layers.clone(), read: RefCell::default() }),
+        Box::new(Archive {
+            layers: chosen.layers.clone(),
+            read: RefCell::default(),
+            gauge: Gauge::default(),
+        }),
     ))
 }
 
@@ -158,6 +163,10 @@ impl Layers for Archive {
             .with_context(|| layer.place().to_string())
     }
 
+    fn gauge(&self) -> Gauge {
+        self.gauge.clone()
+    }
+
     fn verify(&self, layer: usize) -> anyhow::Result<Vec<Verified>> {
         let outcome = self.layers[layer].open().and_then(image::LayerStream::finish);
         let (state, reason) = match outcome {
@@ -181,6 +190,7 @@ impl Archive {
             return Index::read(&mut reader, contents).with_context(at);
         }
         let mut stream = layer.open()?;
+        self.gauge.watch(stream.progress());
         let index = Index::read(&mut Reader::new(&mut stream), contents);
         // What the stream has to say of itself is worth more than what came of it.
         let verified = stream.finish();

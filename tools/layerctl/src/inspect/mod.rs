@@ -26,7 +26,7 @@ pub(crate) use paths::{mode_text, path_text};
 pub(crate) use rolled::{Rolled, roll};
 pub(crate) use space::{Space, WastedFile};
 pub(crate) use steps::{Step, short_step, steps};
-pub(crate) use subject::{Contents, Kind, Layer, Subject, Verified};
+pub(crate) use subject::{Contents, Gauge, Kind, Layer, Subject, Verified};
 pub(crate) use target::{Target, split_path};
 pub(crate) use text::{Texts, unified};
 

@@ -3,13 +3,13 @@
 use std::cell::OnceCell;
 use std::fmt::Debug;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 pub(crate) use cow::index::Contents;
 use cow::index::Index;
 use cow::stack::{Stack, Tree};
-use image::ImageConfig;
+use image::{ImageConfig, Progress};
 use serde::Serialize;
 
 use super::steps::{Step, steps};
@@ -102,6 +102,23 @@ pub(crate) struct Blob {
 /// Takes the content of the file in one row.
 pub(crate) type Sink<'a> = dyn FnMut(usize, &mut dyn Read) -> anyhow::Result<()> + 'a;
 
+/// How far the layer that is being read has been read, for another thread to look at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gauge(Arc<Mutex<Option<Progress>>>);
+
+impl Gauge {
+    /// Bytes that were read of what is stored; none where that is not known.
+    pub(crate) fn read(&self) -> Option<u64> {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.as_ref().map(Progress::read)
+    }
+
+    /// Begins with another layer.
+    pub(super) fn watch(&self, progress: Progress) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+    }
+}
+
 /// Where the files of layers come from. Layers are counted from 0 here.
 pub(crate) trait Layers: Debug {
     /// The files of a layer.
@@ -116,6 +133,11 @@ pub(crate) trait Layers: Debug {
         rows: &[usize],
         sink: &mut Sink<'_>,
     ) -> anyhow::Result<()>;
+
+    /// Shows how far [`Layers::index`] has come; it shows nothing where that is not known.
+    fn gauge(&self) -> Gauge {
+        Gauge::default()
+    }
 
     /// Holds a layer's content against its diffID, in each place that keeps it.
     fn verify(&self, layer: usize) -> anyhow::Result<Vec<Verified>>;
