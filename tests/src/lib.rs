@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod disk;
 pub mod docker;
 pub mod engines;
+pub mod exposition;
 pub mod grpc;
 pub mod host;
 pub mod layerfs;

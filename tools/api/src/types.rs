@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod events;
 mod snapshots;
 
+pub use events::*;
 pub use snapshots::*;
 
 /// The answer to a failed request, with an HTTP status that fits its kind.

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    blame, cat, check_image, commit, cp, diff, du, explore, history, images, import, info, inspect,
-    layers, pool, prune, ps, rm, rmi, run, snapshots, tag, tree, verify,
+    blame, cat, check_image, commit, cp, diff, du, events, explore, history, images, import, info,
+    inspect, layers, pool, prune, ps, rm, rmi, run, snapshots, tag, tree, verify,
 };
 use crate::context::{Context, Session};
 use crate::exit;
@@ -45,6 +45,7 @@ enum Command {
     Cat(cat::Args),
     Cp(cp::Args),
     Du(du::Args),
+    Events(events::Args),
     Explore(explore::Args),
     Verify(verify::Args),
     Layers(layers::Args),
@@ -72,13 +73,14 @@ pub(crate) fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let session = Session::new(cli.socket.clone(), cli.json);
-    // These look into files as well, for which no daemon is wanted.
+    // These look into files as well, for which no daemon is wanted, or at the daemon that there is.
     let command = match cli.command {
         Command::Blame(args) => return blame::run(&session, &args),
         Command::CheckImage(args) => return check_image::run(&session, &args),
         Command::Cat(args) => return cat::run(&session, &args),
         Command::Cp(args) => return cp::run(&session, &args),
         Command::Du(args) => return du::run(&session, &args),
+        Command::Events(args) => return events::run(&session, &args),
         Command::Explore(args) => return explore::run(&session, &args),
         Command::Verify(args) => return verify::run(&session, &args),
         Command::Layers(args) => return layers::run(&session, &args),

@@ -77,6 +77,11 @@ impl Session {
         self.context.get().context("the daemon's context is not there")
     }
 
+    /// A client of the daemon on the socket, whether it runs or not; none is started.
+    pub(crate) fn client_of_daemon(&self) -> Client {
+        Client::new(self.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into()))
+    }
+
     /// Standard output, buffered: to be flushed by whoever takes it.
     pub(crate) fn out(&self) -> BufWriter<StdoutLock<'static>> {
         BufWriter::new(io::stdout().lock())

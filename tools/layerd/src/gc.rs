@@ -4,12 +4,15 @@
 //! of children, and by pins of calls that are at work. Rows go before layers: whatever is left of a
 //! removal that a crash cuts short is a layer without a row, which the next collection frees.
 
+use std::time::Instant;
+
 use cow::digest::ChainId;
 use drivers::{Driver, LayerId, LayerInfo};
 
 use crate::catalogue::owner::Owner;
 use crate::catalogue::{Change as _, Durability, Lookup as _};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Note;
 use crate::reconcile::garbage::{self, Waste};
 use crate::store::{Removed, Store, discard};
 
@@ -19,10 +22,13 @@ impl Store {
     /// Safe beside running imports and other calls.
     #[tracing::instrument(skip_all)]
     pub fn gc(&self) -> Result<Removed> {
-        let mut removed = Removed::default();
+        let (began, mut removed) = (Instant::now(), Removed::default());
         for driver in self.open_drivers() {
             self.collect(&*driver, &mut removed)?;
         }
+        let note = Note::new("gc", "run", "").with("size", removed.bytes.to_string());
+        let layers = removed.layers.len().to_string();
+        self.events.tell(note.with("layers", layers).took(began));
         Ok(removed)
     }
 
@@ -39,13 +45,13 @@ impl Store {
                     self.drop_chain_row(name, &chain)?
                 };
                 if let Some(layer) = dropped {
-                    remove_layer(driver, &layer, removed);
+                    self.remove_layer(driver, &layer, Some(chain), removed);
                     removed.layers.push(chain);
                 }
             // A layer in the making is pinned until its row is there: asked in this order, one of
             // the two is seen.
             } else if !self.pins.contains(name, info.id.as_str()) && !self.has_row(name, &info)? {
-                remove_layer(driver, &info.id, removed);
+                self.remove_layer(driver, &info.id, None, removed);
             }
         }
         Ok(())
@@ -101,26 +107,43 @@ impl Store {
         }
         Ok(released)
     }
-}
 
-/// Frees layers whose rows were released. No lock need be held: nobody can find them any more.
-pub(crate) fn free(driver: &dyn Driver, released: &[(ChainId, LayerId)], removed: &mut Removed) {
-    for (chain, layer) in released {
-        remove_layer(driver, layer, removed);
-        removed.layers.push(*chain);
+    /// Frees layers whose rows were released. No lock need be held: nobody can find them any more.
+    pub(crate) fn free_released(
+        &self,
+        driver: &dyn Driver,
+        released: &[(ChainId, LayerId)],
+        removed: &mut Removed,
+    ) {
+        for (chain, layer) in released {
+            self.remove_layer(driver, layer, Some(*chain), removed);
+            removed.layers.push(*chain);
+        }
     }
-}
 
-/// Removes a layer that has no row any more. One that is in use (mounted by someone who forgot it)
-/// stays for the next collection.
-fn remove_layer(driver: &dyn Driver, layer: &LayerId, removed: &mut Removed) {
-    // Of a layer that was never committed the space may be unknown; it is then not counted.
-    let bytes = driver.usage(layer).map_or(0, |usage| usage.bytes);
-    match discard(driver, layer) {
-        Ok(()) => removed.bytes += bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => {
-            tracing::warn!(driver = driver.name(), %layer, %error, "layer left for the next gc");
+    /// Removes a layer that has no row any more. One that is in use (mounted by someone who forgot it)
+    /// stays for the next collection.
+    fn remove_layer(
+        &self,
+        driver: &dyn Driver,
+        layer: &LayerId,
+        chain: Option<ChainId>,
+        removed: &mut Removed,
+    ) {
+        // Of a layer that was never committed the space may be unknown; it is then not counted.
+        let bytes = driver.usage(layer).map_or(0, |usage| usage.bytes);
+        match discard(driver, layer) {
+            Ok(()) => {
+                removed.bytes += bytes;
+                let chain = chain.map(|chain| chain.to_string());
+                let note =
+                    Note::layer("remove", driver.name(), layer).with("size", bytes.to_string());
+                self.events.tell(note.with_some("chain_id", chain.as_deref()));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(driver = driver.name(), %layer, %error, "layer left for the next gc");
+            }
         }
     }
 }

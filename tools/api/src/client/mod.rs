@@ -25,10 +25,10 @@ pub use stream::JsonLines;
 use crate::layers::{LayerFile, LayerList, LayerSummary, VerifiedLayer, VerifyList};
 use crate::types::{
     AddDeviceRequest, ChangeList, CommitContainerRequest, CommitSnapshotRequest, Container,
-    ContainerList, CreateContainerRequest, ErrorBody, ImageDetails, ImageList, ImageSummary,
-    ImportEvent, ImportRequest, Info, KeyRequest, Mount, MountList, PathChange, Pool, PoolList,
-    PruneRequest, RemoveImageRequest, Removed, SnapshotInfo, SnapshotList, SnapshotRequest,
-    SnapshotScope, StateRequest, TagRequest, Usage,
+    ContainerList, CreateContainerRequest, ErrorBody, EventLine, EventQuery, ImageDetails,
+    ImageList, ImageSummary, ImportEvent, ImportRequest, Info, KeyRequest, Mount, MountList,
+    PathChange, Pool, PoolList, PruneRequest, RemoveImageRequest, Removed, SnapshotInfo,
+    SnapshotList, SnapshotRequest, SnapshotScope, StateRequest, TagRequest, Usage,
 };
 
 /// The longest answer that is one object: a list of some hundred thousand entries.
@@ -79,6 +79,25 @@ impl Client {
     /// Gives a pool another device, and tells how it is then: `POST /v1/pool/devices`.
     pub fn add_device(&self, request: &AddDeviceRequest) -> Result<Pool> {
         self.post("/v1/pool/devices", request)
+    }
+
+    /// What the daemon does, as it does it, until it ends: `GET /v1/events`.
+    pub fn events(&self, query: &EventQuery) -> Result<JsonLines<EventLine>> {
+        let pairs = [("since", &query.since), ("until", &query.until), ("filter", &query.filter)];
+        let given = pairs.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        let request = self.agent.get(uri("/v1/events")).query_pairs(given);
+        Ok(JsonLines::new(self.checked(request.call())?.into_body(), self.socket.clone()))
+    }
+
+    /// The daemon's figures in Prometheus's text format: `GET /metrics`.
+    pub fn metrics(&self) -> Result<String> {
+        let mut text = String::new();
+        let mut reader =
+            self.open("/metrics")?.into_body().into_with_config().limit(MAX_ANSWER).reader();
+        reader
+            .read_to_string(&mut text)
+            .map_err(|e| ClientError::transport(&self.socket, ureq::Error::from(e)))?;
+        Ok(text)
     }
 
     /// All images, those that came into the store last first: `GET /v1/images`.

@@ -7,6 +7,7 @@ pub(crate) mod commit;
 pub(crate) mod cp;
 pub(crate) mod diff;
 pub(crate) mod du;
+pub(crate) mod events;
 pub(crate) mod explore;
 pub(crate) mod history;
 pub(crate) mod images;

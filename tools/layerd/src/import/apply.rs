@@ -12,6 +12,7 @@ use super::plan::{Job, Plan};
 use super::{Import, ImportProgress, LayerState};
 use crate::catalogue::owner::Owner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Note;
 
 /// How many bytes of a layer's tar pass between two reports of progress.
 const REPORT: u64 = 4 << 20;
@@ -157,6 +158,7 @@ pub(super) fn one(
     let id = made.allot()?;
     let options = CreateOptions { labels, ..CreateOptions::active() };
     import.driver.create(&id, below, &options).map_err(in_driver)?;
+    import.store.events.tell(Note::layer("create", import.driver.name(), &id));
     let stream = layer.open_recorded().map_err(in_image)?;
     let mut meter = Meter { stream, import, layer, stop, passed: 0, reported: 0 };
     meter.report(LayerState::Applying);
@@ -172,6 +174,7 @@ pub(super) fn one(
     };
     meter.report(LayerState::Done);
     let (verified, recipe) = meter.stream.finish_recorded().map_err(in_image)?;
+    import.store.metrics.imported.inc_by(verified.size);
     let content_size = applied.content_size;
     Ok(Applied { layer: id, on: below.cloned(), verified, content_size, recipe })
 }

@@ -10,6 +10,7 @@ use super::apply::Applied;
 use crate::catalogue::Layer;
 use crate::catalogue::owner::Owner;
 use crate::error::{Error, Result};
+use crate::events::Note;
 use crate::store::NewLayer;
 use crate::store::claims::Pin;
 
@@ -52,6 +53,7 @@ impl<'i, 'a> Made<'i, 'a> {
     pub(super) fn discard(&self, id: &LayerId) -> Result<()> {
         self.import.driver.remove(id).map_err(|e| Error::driver("import", e))?;
         self.active().retain(|(other, _)| other != id);
+        self.removed(id);
         Ok(())
     }
 
@@ -83,18 +85,18 @@ impl<'i, 'a> Made<'i, 'a> {
             Error::driver(format!("import {}: commit", self.import.file.display()), e)
         })?;
         for (commit, info) in batch.iter().zip(infos) {
-            self.committed.push(NewLayer {
-                chain: commit.chain,
-                layer: Layer {
-                    layer: commit.applied.layer.clone(),
-                    parent: commit.parent,
-                    diff_id: commit.diff_id,
-                    tar_size: commit.applied.verified.size,
-                    content_size: commit.applied.content_size,
-                    usage: info.usage.unwrap_or_default(),
-                },
-                below: commit.below.clone(),
-            });
+            let layer = Layer {
+                layer: commit.applied.layer.clone(),
+                parent: commit.parent,
+                diff_id: commit.diff_id,
+                tar_size: commit.applied.verified.size,
+                content_size: commit.applied.content_size,
+                usage: info.usage.unwrap_or_default(),
+            };
+            let (chain, below) = (commit.chain, commit.below.clone());
+            let note = Note::committed(self.import.driver.name(), &chain, &layer);
+            self.import.store.events.tell(note);
+            self.committed.push(NewLayer { chain, layer, below });
         }
         // Committed ones stay pinned until their rows are there.
         let active = std::mem::take(&mut *self.active());
@@ -120,6 +122,11 @@ impl<'i, 'a> Made<'i, 'a> {
         self.active().clear();
     }
 
+    fn removed(&self, id: &LayerId) {
+        let note = Note::layer("remove", self.import.driver.name(), id);
+        self.import.store.events.tell(note);
+    }
+
     /// Removes everything, children before parents.
     pub(super) fn undo(&mut self) {
         let committed = std::mem::take(&mut self.committed);
@@ -137,7 +144,10 @@ impl<'i, 'a> Made<'i, 'a> {
                     tracing::warn!(layer = %id, %error, "layer left for the next gc");
                     false
                 }
-                _ => false,
+                _ => {
+                    self.removed(id);
+                    false
+                }
             });
             layers.reverse();
             if layers.len() == before {

@@ -7,6 +7,7 @@ mod plan;
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::time::Instant;
 
 use cow::digest::{ChainId, DiffId, Digest};
 use drivers::Driver;
@@ -15,6 +16,7 @@ use image::{Platform, Source};
 use crate::catalogue::{Image as CatalogueImage, Lookup as _};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Note;
 use crate::image_files::{self, ImageMeta};
 use crate::root::TMP;
 use crate::store::claims::Pin;
@@ -102,6 +104,7 @@ impl Store {
         progress: &(dyn Fn(ImportProgress) + Sync),
     ) -> Result<Vec<ImportedImage>> {
         const OP: &str = "import";
+        let began = Instant::now();
         let failed = |source| Error::Image { op: OP, source };
         let name = options.name.as_deref().map(|name| full_name(OP, name)).transpose()?;
         let platform: Option<Platform> =
@@ -112,7 +115,7 @@ impl Store {
         let source = Source::open_with(path, &open).map_err(failed)?;
         let images = source.images(platform.as_ref()).map_err(failed)?;
         let job = Import { store: self, driver: &*driver, file: path, progress };
-        match (images.as_slice(), &name) {
+        let imported = match (images.as_slice(), &name) {
             ([], _) => {
                 let what = path.display().to_string();
                 Err(Error::refused(OP, what, "there is no image in it", ErrorKind::NotFound))
@@ -124,7 +127,12 @@ impl Store {
                 Err(Error::refused(OP, what, reason, ErrorKind::InvalidArgument))
             }
             _ => job.images(&images, name),
+        }?;
+        for ImportedImage { image, new_layers } in &imported {
+            let note = Note::image("import", image).with("new_layers", new_layers.to_string());
+            self.events.tell(note.took(began));
         }
+        Ok(imported)
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(router: Router) -> Self {
+    pub(super) fn new(crowd: Arc<Crowd>, router: Router) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -83,7 +83,7 @@ impl Connections {
         let limit = limit(raise_fd_limit());
         tracing::debug!(limit, "connections");
         let free = Arc::new(Semaphore::new(limit));
-        Self { router, builder, limit, free, crowd: Arc::default() }
+        Self { router, builder, limit, free, crowd }
     }
 
     /// Accepts connections for as long as it is polled; each is served by a task of its own.

@@ -65,6 +65,11 @@ impl Crowd {
         idle.len()
     }
 
+    /// How many connections there are.
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Tells everybody to go.
     pub(super) fn dismiss_all(&self) {
         self.lock().values().for_each(|member| member.tell());

@@ -1,17 +1,20 @@
 //! Errors as HTTP tells them: each kind has one status, here and nowhere else.
 
+use axum::Extension;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::CONTENT_TYPE;
 use layerd_api::ErrorBody;
 
+use super::observe::Failed;
 use crate::error::{Error, ErrorKind};
 
 /// A failed request.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
-    body: ErrorBody,
+    kind: ErrorKind,
+    message: String,
 }
 
 /// A result of a handler.
@@ -28,7 +31,7 @@ impl ApiError {
         kind: ErrorKind,
         message: impl Into<String>,
     ) -> Self {
-        Self { status, body: ErrorBody { message: message.into(), kind: name(kind).to_owned() } }
+        Self { status, kind, message: message.into() }
     }
 
     /// The status of the answer.
@@ -38,7 +41,12 @@ impl ApiError {
 
     /// The body, for a line of a stream.
     pub(super) fn into_body(self) -> ErrorBody {
-        self.body
+        ErrorBody { message: self.message, kind: name(self.kind).to_owned() }
+    }
+
+    /// What came of the request, for whoever looks at the answer from outside its dialect.
+    pub(super) fn failed(&self) -> Failed {
+        Failed { kind: name(self.kind), message: self.message.clone() }
     }
 }
 
@@ -50,10 +58,12 @@ impl From<Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        tracing::debug!(status = %self.status, kind = self.body.kind, error = self.body.message);
+        let (status, failed) = (self.status, self.failed());
+        tracing::debug!(%status, kind = failed.kind, error = failed.message);
         // The body is two strings: writing it cannot fail.
-        let body = serde_json::to_vec(&self.body).unwrap_or_default();
-        (self.status, [(CONTENT_TYPE, "application/json")], body).into_response()
+        let body = serde_json::to_vec(&self.into_body()).unwrap_or_default();
+        let head = [(CONTENT_TYPE, "application/json")];
+        (status, head, Extension(failed), body).into_response()
     }
 }
 
@@ -73,7 +83,7 @@ pub(super) fn status(kind: ErrorKind) -> StatusCode {
 }
 
 /// The kind as the wire spells it.
-fn name(kind: ErrorKind) -> &'static str {
+pub(super) fn name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::NotFound => "not_found",
         ErrorKind::AlreadyExists => "already_exists",

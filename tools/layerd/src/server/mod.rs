@@ -11,6 +11,7 @@ mod error;
 mod extract;
 mod grpc;
 mod listen;
+mod observe;
 mod plugin;
 mod stop;
 mod v1;
@@ -27,8 +28,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::events::{Note, pools};
 use crate::store::Store;
 use connection::Connections;
+use crowd::Crowd;
 use listen::Listener;
 use plugin::PluginLink;
 use stop::Stop;
@@ -64,6 +67,9 @@ pub(crate) struct App {
     /// Commits that run at once.
     commits: Arc<Semaphore>,
     streams: Arc<docker::Streams>,
+    /// Streams of events at once.
+    listeners: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
 }
 
 impl App {
@@ -73,6 +79,8 @@ impl App {
             imports: Arc::new(Semaphore::new(v1::IMPORTS)),
             commits: Arc::new(Semaphore::new(COMMITS)),
             streams: Arc::default(),
+            listeners: Arc::new(Semaphore::new(v1::LISTENERS)),
+            crowd: Arc::default(),
         }
     }
 }
@@ -107,13 +115,17 @@ async fn serve(store: Arc<Store>, options: &Options) -> Result<Duration> {
     if options.private {
         announce().map_err(|e| Error::sys("write", "standard output", e))?;
     }
-    let connections = Connections::new(router(App::new(store)));
+    let app = App::new(Arc::clone(&store));
+    let connections = Connections::new(Arc::clone(&app.crowd), router(app));
     tokio::select! {
         () = connections.accept(&listener) => {}
+        () = pools::watch(Arc::clone(&store)) => {}
         reason = stop.requested() => tracing::info!(reason, "ending"),
     }
     drop(plugin);
     drop(listener);
+    store.events.tell(Note::new("daemon", "stop", env!("CARGO_PKG_VERSION")));
+    store.events.end();
     let deadline = Instant::now() + GRACE;
     tokio::select! {
         () = connections.finish() => {}
@@ -140,5 +152,6 @@ fn router(app: App) -> Router {
         .merge(grpc::router(&app))
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), observe::observe))
         .with_state(app)
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::sync::Arc;
+use std::time::Instant;
 
 use cow::digest::{ChainId, DiffId, Digest, Digester};
 use drivers::{Applied, CreateOptions, Driver, LayerId, LayerRecord};
@@ -12,6 +13,7 @@ use crate::catalogue::owner::Owner;
 use crate::catalogue::{Container, Image, Layer, Lookup as _};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Note;
 use crate::image_files::{self, ImageMeta};
 
 const OP: &str = "commit container";
@@ -49,13 +51,19 @@ impl Store {
         let labels = Owner::of_image(0).to_labels()?;
         let options = CreateOptions { labels, ..CreateOptions::active() };
         let failed = |e| Error::driver(format!("{OP} {reference}"), e);
+        let began = Instant::now();
         driver.create(&id, below.as_ref(), &options).map_err(failed)?;
+        self.events.tell(Note::layer("create", driver.name(), &id));
         let made = pack(&driver, &snapshot.layer, &id).map_err(failed).and_then(|packed| {
             let config = extend(&config, &container, packed.diff_id, commit)?;
             self.enter_commit(&driver, &id, below, parent, &packed, &config, name)
         });
-        if made.is_err() {
-            self.drop_layer(&*driver, &id);
+        match &made {
+            Ok(image) => {
+                let note = Note::image("commit", image).with("container", &*container.name);
+                self.events.tell(note.took(began));
+            }
+            Err(_) => self.drop_layer(&*driver, &id),
         }
         made
     }
@@ -101,6 +109,7 @@ impl Store {
                 content_size,
                 usage: info.usage.unwrap_or_default(),
             };
+            self.events.tell(Note::committed(driver.name(), &chain, &layer));
             new.push(NewLayer { chain, layer, below });
         }
         let now = Timestamp::now();
@@ -128,7 +137,7 @@ impl Store {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::warn!(layer = %id, %error, "layer left for the next gc");
             }
-            _ => {}
+            _ => self.events.tell(Note::layer("remove", driver.name(), id)),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{NewSnapshot, Store, names, spec};
 use crate::catalogue::{Change as _, Container, Durability, Lookup as _, Snapshot, Status};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Note;
 use crate::image_files;
 
 mod words;
@@ -121,13 +122,18 @@ impl Store {
         if let Some(name) = &new.name {
             container.name = checked_name(name)?;
             self.prepare_for(NAMESPACE, &snapshot, Some(&container))?;
+            self.events.tell(Note::container("create", &container));
             return Ok(container);
         }
         for _ in 0..NAME_TRIES {
             container.name = self.made_up_name(&container.id)?;
             match self.prepare_for(NAMESPACE, &snapshot, Some(&container)) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                other => return other.map(|_| container),
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    self.events.tell(Note::container("create", &container));
+                    return Ok(container);
+                }
             }
         }
         Err(Error::refused(OP, &new.image, "no name is left", ErrorKind::AlreadyExists))
@@ -163,7 +169,7 @@ impl Store {
     /// How a container's root file system is mounted, in order.
     pub fn container_mounts(&self, reference: &str) -> Result<Vec<Mount>> {
         let container = self.container(reference)?;
-        self.snapshot_mounts(NAMESPACE, &container.id)
+        self.mounts_of(NAMESPACE, &container.id).map(|(_, mounts)| mounts)
     }
 
     /// Takes note of what a runtime reports.
@@ -179,7 +185,7 @@ impl Store {
                 tracing::warn!(container = container.id, %error, "its mount stays until it is removed");
             }
         }
-        self.catalogue.write(Durability::Soon, |w| {
+        let container = self.catalogue.write(Durability::Soon, |w| {
             let mut container = settled(names::container(w, OP, reference)?);
             let refused = |reason: &'static str| {
                 Err(Error::refused(OP, reference, reason, ErrorKind::FailedPrecondition))
@@ -204,7 +210,16 @@ impl Store {
             }
             w.put_container(&container)?;
             Ok(container)
-        })
+        })?;
+        self.events.tell(match report {
+            Report::Running { pid } => {
+                Note::container("start", &container).with("pid", pid.to_string())
+            }
+            Report::Exited { code } => {
+                Note::container("exit", &container).with("code", code.to_string())
+            }
+        });
+        Ok(container)
     }
 
     /// Removes a container and its snapshot.
@@ -218,6 +233,7 @@ impl Store {
             return Err(Error::refused(OP, reference, "it is running", ErrorKind::InUse));
         }
         self.remove_for(NAMESPACE, &container.id, Some(&container))?;
+        self.events.tell(Note::container("remove", &container));
         Ok(container)
     }
 

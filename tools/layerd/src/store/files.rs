@@ -73,10 +73,15 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn layer_tar(&self, chain: &ChainId, out: &mut dyn Write) -> Result<()> {
+        self.metrics.exported.inc_by(self.write_tar(chain, out)?);
+        Ok(())
+    }
+
+    fn write_tar(&self, chain: &ChainId, out: &mut dyn Write) -> Result<u64> {
         let (driver, layer) = self.any_driver(chain)?;
         match self.recipe(&layer.diff_id)? {
-            Some(recipe) => self.rebuild(&driver, &layer, recipe, out).map(drop),
-            None => self.image_layer_diff(&driver, chain, out).map(drop),
+            Some(recipe) => self.rebuild(&driver, &layer, recipe, out),
+            None => self.image_layer_diff(&driver, chain, out),
         }
     }
 
@@ -137,7 +142,7 @@ impl Store {
     fn make_list(&self, chain: &ChainId) -> Result<Vec<u8>> {
         let failed = |error| Error::sys("compress", FILES, error);
         let mut packed = zstd::Encoder::new(Vec::new(), LEVEL).map_err(failed)?;
-        listed(&format!("layer {chain}"), |tar| self.layer_tar(chain, tar), &mut packed)?;
+        listed(&format!("layer {chain}"), |tar| self.write_tar(chain, tar).map(drop), &mut packed)?;
         packed.finish().map_err(failed)
     }
 

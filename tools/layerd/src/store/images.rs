@@ -9,7 +9,8 @@ use drivers::LayerId;
 use super::{Store, names};
 use crate::catalogue::{Change as _, Container, Durability, Image, Layer, Lookup, Status};
 use crate::error::{Error, ErrorKind, Result};
-use crate::{gc, image_files};
+use crate::events::Note;
+use crate::image_files;
 
 /// What a removal did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,9 +94,10 @@ impl Store {
         let full = names::full_name(OP, name)?;
         let _images = self.lock_images();
         let (mut image, _) = names::image(&self.catalogue.read()?, OP, image)?;
-        if image.names.insert(full) {
+        if image.names.insert(full.clone()) {
             image_files::write_meta(&self.root, &image)?;
             self.write_image(&image, &[], "")?;
+            self.events.tell(Note::image("tag", &image).with("name", full));
         }
         Ok(image)
     }
@@ -162,6 +164,7 @@ impl Store {
                 found.names.remove(&name);
                 image_files::write_meta(&self.root, &found)?;
                 self.write_image(&found, &[], "")?;
+                self.events.tell(Note::image("untag", &found).with("name", &*name));
                 removed.untagged.push(name);
                 return Ok(removed);
             }
@@ -183,6 +186,7 @@ impl Store {
     fn delete(&self, image: Image, removed: &mut Removed) -> Result<Released> {
         image_files::remove(&self.root, &image.id.hex())?;
         self.catalogue.write(Durability::Now, |w| w.delete_image(&image))?;
+        self.events.tell(Note::image("remove", &image));
         removed.untagged.extend(image.names);
         removed.deleted.push(image.id);
         let mut released = Vec::new();
@@ -216,7 +220,7 @@ impl Store {
     fn free(&self, released: Released, removed: &mut Removed) {
         for (driver, layers) in released {
             match self.driver(Some(&driver)) {
-                Ok(driver) => gc::free(&*driver, &layers, removed),
+                Ok(driver) => self.free_released(&*driver, &layers, removed),
                 Err(error) => tracing::warn!(driver, %error, "layers left for the next gc"),
             }
         }

@@ -40,6 +40,8 @@ pub use verify::Verdict;
 use crate::catalogue::{Catalogue, Lookup as _, Snapshot, SnapshotKind};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::metrics::Metrics;
 use crate::root::Root;
 use backends::Backends;
 use claims::{Claims, Pins};
@@ -66,6 +68,9 @@ pub struct Store {
     /// Layers whose metadata files are being rewritten: (driver, layer). The holder waits for nobody.
     owners: Claims<(String, LayerId)>,
     pub(crate) pins: Pins,
+    /// What is done, for whoever wants to know.
+    pub(crate) events: Events,
+    pub(crate) metrics: Metrics,
     image_lock: Mutex<()>,
     /// Held while a list of files is made.
     list_lock: Mutex<()>,

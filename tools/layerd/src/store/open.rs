@@ -12,6 +12,8 @@ use super::{Store, default_driver, with_state};
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Events, Note};
+use crate::metrics::Metrics;
 use crate::reconcile::{self, Severity, Step};
 use crate::root::{Access, CATALOGUE, Root};
 
@@ -41,6 +43,8 @@ impl Store {
             keys: Claims::default(),
             owners: Claims::default(),
             pins: Pins::default(),
+            events: Events::default(),
+            metrics: Metrics::new()?,
             image_lock: Mutex::default(),
             list_lock: Mutex::default(),
             blind: false,
@@ -50,6 +54,10 @@ impl Store {
         store.root.remember_driver(&store.default_driver)?;
         store.start_images()?;
         store.sweep_files()?;
+        let version = env!("CARGO_PKG_VERSION");
+        store
+            .events
+            .tell(Note::new("daemon", "start", version).with("driver", &store.default_driver));
         Ok(Arc::new(store))
     }
 

@@ -17,7 +17,7 @@ use crate::catalogue::{
 };
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::gc;
+use crate::events::Note;
 
 impl Store {
     /// Gives a namespace the layer of an image that a client would otherwise prepare, fill and commit,
@@ -82,6 +82,8 @@ impl Store {
         };
         self.change_owner(OP, &*driver, &snapshot.layer, |o| o.note(namespace, &snapshot))?;
         self.catalogue.write(Durability::Soon, |w| put_sharer(w, namespace, &snapshot))?;
+        let note = Note::snapshot("share", namespace, &snapshot);
+        self.events.tell(note.with("chain_id", chain.to_string()));
         Ok(Some(snapshot))
     }
 
@@ -111,7 +113,8 @@ impl Store {
             let _images = self.lock_images();
             self.release(driver.name(), chain)?
         };
-        gc::free(driver, &released, &mut Removed::default());
+        self.events.tell(Note::snapshot("remove", namespace, snapshot));
+        self.free_released(driver, &released, &mut Removed::default());
         Ok(())
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cow::digest::ChainId;
 use drivers::{CreateOptions, Driver, IdMaps, LayerId, LayerRecord, NAMES, State};
@@ -22,7 +23,7 @@ use crate::catalogue::{
 };
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gc;
+use crate::events::Note;
 
 /// How many snapshots a walk reads at a time.
 const BATCH: usize = 256;
@@ -88,6 +89,7 @@ impl Store {
         container: Option<&Container>,
     ) -> Result<Snapshot> {
         const OP: &str = "prepare snapshot";
+        let began = Instant::now();
         if new.key.is_empty() {
             return Err(Error::refused(OP, "\"\"", "empty key", ErrorKind::InvalidArgument));
         }
@@ -128,6 +130,8 @@ impl Store {
                 tracing::warn!(layer = %snapshot.layer, %error, "layer left for the next gc");
             }
         })?;
+        let action = if new.view { "view" } else { "prepare" };
+        self.events.tell(Note::snapshot(action, namespace, &snapshot).took(began));
         Ok(snapshot)
     }
 
@@ -261,6 +265,7 @@ impl Store {
             return Err(Error::refused(OP, key, "empty name", ErrorKind::InvalidArgument));
         }
         check_labels(OP, &labels)?;
+        let began = Instant::now();
         let _claims = self.claim_both(namespace, key, name);
         let (active, driver) = self.held(OP, namespace, key)?;
         if active.kind != SnapshotKind::Active {
@@ -298,6 +303,8 @@ impl Store {
             }
             w.put_snapshot(namespace, &committed)
         })?;
+        let note = Note::snapshot("commit", namespace, &committed).with("key", key);
+        self.events.tell(note.took(began));
         Ok(committed)
     }
 
@@ -353,6 +360,7 @@ impl Store {
         container: Option<&Container>,
     ) -> Result<()> {
         const OP: &str = REMOVE;
+        let began = Instant::now();
         let _claim = self.keys.claim((namespace.to_owned(), key.to_owned()));
         let (snapshot, driver) = self.held(OP, namespace, key)?;
         if let Some(chain) = snapshot.shared {
@@ -379,7 +387,10 @@ impl Store {
             self.catalogue.settle()?;
         }
         match discard(&*driver, &snapshot.layer) {
-            Ok(()) => self.release_image_of(&snapshot, &*driver),
+            Ok(()) => {
+                self.events.tell(Note::snapshot("remove", namespace, &snapshot).took(began));
+                self.release_image_of(&snapshot, &*driver)
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => {
                 self.put_back(namespace, &snapshot, parent.as_ref(), container)?;
@@ -421,7 +432,7 @@ impl Store {
             let _images = self.lock_images();
             self.release(driver.name(), chain)?
         };
-        gc::free(driver, &released, &mut super::Removed::default());
+        self.free_released(driver, &released, &mut super::Removed::default());
         Ok(())
     }
 

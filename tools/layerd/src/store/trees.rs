@@ -10,6 +10,7 @@ use drivers::{Access, Applied, Driver, LayerId, Mount, Usage};
 use super::{NewSnapshot, Store};
 use crate::catalogue::{Snapshot, SnapshotKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Note;
 
 impl Store {
     /// Makes a snapshot and says how it is mounted; one that cannot be mounted is not made.
@@ -18,7 +19,7 @@ impl Store {
     /// Those of [`Store::prepare`] and [`Store::snapshot_mounts`].
     pub fn prepare_mounts(&self, namespace: &str, new: &NewSnapshot) -> Result<Vec<Mount>> {
         self.prepare(namespace, new)?;
-        self.snapshot_mounts(namespace, &new.key).inspect_err(|_| {
+        self.mounts_of(namespace, &new.key).map(|(_, mounts)| mounts).inspect_err(|_| {
             if let Err(error) = self.remove_snapshot(namespace, &new.key) {
                 tracing::warn!(key = new.key, %error, "a snapshot that cannot be mounted stays");
             }
@@ -35,12 +36,21 @@ impl Store {
     /// # Errors
     /// `FailedPrecondition` for a committed one.
     pub fn snapshot_mounts(&self, namespace: &str, key: &str) -> Result<Vec<Mount>> {
+        let (snapshot, mounts) = self.mounts_of(namespace, key)?;
+        let note = Note::snapshot("mount", namespace, &snapshot).with("by", "client");
+        self.events.tell(note);
+        Ok(mounts)
+    }
+
+    /// The same for one that was just made, or is only looked at: no event says that it is mounted.
+    pub(super) fn mounts_of(&self, namespace: &str, key: &str) -> Result<(Snapshot, Vec<Mount>)> {
         const OP: &str = "mounts of snapshot";
         let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
         let (snapshot, driver) = self.held(OP, namespace, key)?;
         if !is_mounted_by_daemon(&*driver, &snapshot.layer) {
             refuse_committed(OP, &snapshot)?;
-            return driver.mounts(&snapshot.layer, Access::Default).map_err(failed);
+            let mounts = driver.mounts(&snapshot.layer, Access::Default).map_err(failed)?;
+            return Ok((snapshot, mounts));
         }
         // Neither a removal nor a commit may come between the row and the mount.
         let _claim = self.keys.claim((namespace.to_owned(), key.to_owned()));
@@ -49,14 +59,19 @@ impl Store {
         let source = driver.mount(&snapshot.layer, Access::Default).map_err(failed)?;
         let access = if snapshot.kind == SnapshotKind::Active { "rw" } else { "ro" };
         let options = vec!["rbind".to_owned(), access.to_owned()];
-        Ok(vec![Mount { fstype: "bind".to_owned(), source, options }])
+        Ok((snapshot, vec![Mount { fstype: "bind".to_owned(), source, options }]))
     }
 
     /// Ends what [`Store::snapshot_mounts`] mounted; whoever still uses a bind mount of it keeps that.
     pub(super) fn end_mounts(&self, namespace: &str, key: &str) -> Result<()> {
         const OP: &str = "unmount snapshot";
         let (snapshot, driver) = self.held(OP, namespace, key)?;
-        end_mounts(&*driver, &snapshot.layer).map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
+        if is_mounted_by_daemon(&*driver, &snapshot.layer) {
+            let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
+            driver.release(&snapshot.layer).map_err(failed)?;
+            self.events.tell(Note::snapshot("unmount", namespace, &snapshot).with("by", "daemon"));
+        }
+        Ok(())
     }
 
     /// The space of a snapshot, its parents not counted.
@@ -77,16 +92,21 @@ impl Store {
     pub fn mount_snapshot(&self, namespace: &str, key: &str) -> Result<PathBuf> {
         const OP: &str = "mount snapshot";
         let (snapshot, driver) = self.held(OP, namespace, key)?;
-        driver
+        let path = driver
             .mount(&snapshot.layer, Access::Default)
-            .map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
+            .map_err(|e| Error::driver(format!("{OP} {key:?}"), e))?;
+        self.events.tell(Note::snapshot("mount", namespace, &snapshot).with("by", "daemon"));
+        Ok(path)
     }
 
     /// Drops a reference to a mount of [`Store::mount_snapshot`].
     pub fn unmount_snapshot(&self, namespace: &str, key: &str) -> Result<()> {
         const OP: &str = "unmount snapshot";
         let (snapshot, driver) = self.held(OP, namespace, key)?;
-        driver.unmount(&snapshot.layer).map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
+        let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
+        driver.unmount(&snapshot.layer).map_err(failed)?;
+        self.events.tell(Note::snapshot("unmount", namespace, &snapshot).with("by", "daemon"));
+        Ok(())
     }
 
     /// Applies an uncompressed layer tar to an active snapshot.
@@ -98,7 +118,10 @@ impl Store {
     ) -> Result<Applied> {
         const OP: &str = "apply to snapshot";
         let (snapshot, driver) = self.held(OP, namespace, key)?;
-        driver.apply(&snapshot.layer, tar).map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
+        let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
+        let applied = driver.apply(&snapshot.layer, tar).map_err(failed)?;
+        self.metrics.imported.inc_by(applied.tar_size);
+        Ok(applied)
     }
 
     /// How a snapshot differs from its parent, or from `base`, an ancestor.
@@ -127,9 +150,11 @@ impl Store {
         const OP: &str = "diff of snapshot";
         let (snapshot, driver) = self.held(OP, namespace, key)?;
         let base = self.base(OP, namespace, &snapshot, base)?;
-        driver
+        let written = driver
             .diff(&snapshot.layer, base.as_ref(), out)
-            .map_err(|e| Error::driver(format!("{OP} {key:?}"), e))
+            .map_err(|e| Error::driver(format!("{OP} {key:?}"), e))?;
+        self.metrics.exported.inc_by(written);
+        Ok(written)
     }
 
     /// What `docker inspect` shows as GraphDriver.Data of a snapshot.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
 use axum::response::{IntoResponse, Response};
 use cow::change::ChangeKind;
 use hyper::header::CONTENT_TYPE;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::Error;
-use crate::server::error::{ApiError, status};
+use crate::error::{Error, ErrorKind};
+use crate::server::error::ApiError;
+use crate::server::observe::Failed;
 
 /// The media type that the plugin helpers of Docker answer with; clients do not look at it.
 pub(super) const MEDIA_TYPE: &str = "application/vnd.docker.plugins.v1.1+json";
@@ -134,32 +136,33 @@ impl IntoResponse for Reply {
 #[derive(Debug)]
 pub(super) struct Failure {
     status: hyper::StatusCode,
-    message: String,
+    failed: Failed,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { status: status(error.kind()), message: error.to_string() }
+        ApiError::from(error).into()
     }
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        let status = error.status();
-        Self { status, message: error.into_body().message }
+        Self { status: error.status(), failed: error.failed() }
     }
 }
 
 impl From<String> for Failure {
     fn from(message: String) -> Self {
-        Self { status: hyper::StatusCode::INTERNAL_SERVER_ERROR, message }
+        ApiError::new(ErrorKind::Io, message).into()
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        tracing::debug!(status = %self.status, error = self.message);
-        (self.status, Reply { err: self.message, ..Reply::default() }).into_response()
+        let Self { status, failed } = self;
+        tracing::debug!(%status, error = failed.message);
+        let reply = Reply { err: failed.message.clone(), ..Reply::default() };
+        (status, Extension(failed), reply).into_response()
     }
 }
 

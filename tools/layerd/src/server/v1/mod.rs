@@ -1,10 +1,12 @@
 //! layerd's own dialect: JSON under `/v1/`, described in `docs/api.md`.
 
 mod containers;
+mod events;
 mod images;
 mod import;
 mod info;
 mod layers;
+mod metrics;
 mod pool;
 mod snapshots;
 
@@ -12,6 +14,7 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 
 use super::App;
+pub(super) use events::LISTENERS;
 
 /// Imports that run at once; more wait. Each keeps the processors busy by itself.
 pub(super) const IMPORTS: usize = 4;
@@ -19,6 +22,8 @@ pub(super) const IMPORTS: usize = 4;
 pub(super) fn router() -> Router<App> {
     Router::new()
         .route("/v1/info", get(info::info))
+        .route("/v1/events", get(events::stream))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/pool", get(pool::list))
         .route("/v1/pool/devices", post(pool::add_device))
         .route("/v1/images", get(images::list))
