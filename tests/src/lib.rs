@@ -15,6 +15,7 @@ pub mod layerfs;
 pub mod load;
 pub mod ops;
 pub mod programs;
+pub mod random;
 pub mod recorded;
 pub mod root;
 pub mod thinpool;

@@ -1,89 +1,11 @@
 //! Random work in containers: what the file system tells of it is what a walk over both trees finds.
 
 use std::fs;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+
+use tests::random::{self, Random};
 
 use crate::bench::{Bench, here};
-
-/// A small generator (xorshift), so that a failure can be repeated by its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % limit
-    }
-
-    /// A path of up to three components out of few names, so that operations meet.
-    fn path(&mut self, base: &Path) -> PathBuf {
-        let names = ["a", "b", "c", "d.e", "f", "g"];
-        let depth = 1 + self.below(3);
-        (0..depth).fold(base.to_owned(), |path, _| path.join(names[self.below(names.len())]))
-    }
-}
-
-/// Does one random thing; most fail by their nature (no such file), which is as good as nothing.
-fn step(random: &mut Random, base: &Path, log: &mut Vec<String>) {
-    let (one, two) = (random.path(base), random.path(base));
-    let which = random.below(18);
-    let done = match which {
-        0 | 1 => fs::write(&one, vec![b'x'; [1, 3000, 100_000][random.below(3)]]),
-        2 | 3 => fs::create_dir(&one),
-        4 => fs::remove_file(&one),
-        5 => fs::remove_dir_all(&one),
-        6..=8 => fs::rename(&one, &two),
-        9 => fs::hard_link(&one, &two),
-        10 => symlink(["x", "y"][random.below(2)], &one),
-        11 => {
-            fs::set_permissions(&one, fs::Permissions::from_mode([0o700, 0o701][random.below(2)]))
-        }
-        12 => {
-            let time = SystemTime::UNIX_EPOCH + Duration::new(random.below(2) as u64, 7);
-            fs::File::open(&one).and_then(|file| file.set_modified(time))
-        }
-        13 => {
-            let attr = ["user.x", "trusted.y"][random.below(2)];
-            fs::File::open(&one).and_then(|file| {
-                cow::xattr::set_at(file, "".as_ref(), attr.as_ref(), b"1").map_err(Into::into)
-            })
-        }
-        // Changed and changed back, with the time that it had.
-        14 => write_back(&one),
-        // The same content and time in a new inode, which shares its extents.
-        15 => copy_over(&one),
-        16 => fs::File::options()
-            .write(true)
-            .open(&one)
-            .and_then(|file| file.write_all_at(b"y", random.below(5000) as u64)),
-        _ => fs::read(&one).map(drop),
-    };
-    if done.is_ok() {
-        let show = |path: &Path| path.strip_prefix(base).unwrap().display().to_string();
-        log.push(format!("{which} {} {}", show(&one), show(&two)));
-    }
-}
-
-fn write_back(path: &Path) -> std::io::Result<()> {
-    let before = fs::metadata(path)?.modified()?;
-    let content = fs::read(path)?;
-    fs::write(path, "something else")?;
-    fs::write(path, content)?;
-    fs::File::open(path)?.set_modified(before)
-}
-
-fn copy_over(path: &Path) -> std::io::Result<()> {
-    let meta = fs::metadata(path)?;
-    let copy = path.with_file_name("copy");
-    fs::copy(path, &copy)?;
-    let file = fs::File::open(&copy)?;
-    file.set_permissions(meta.permissions())?;
-    file.set_modified(meta.modified()?)?;
-    fs::rename(copy, path)
-}
 
 #[test]
 fn random_work_is_found_as_the_double_walk_finds_it() {
@@ -93,11 +15,11 @@ fn random_work_is_found_as_the_double_walk_finds_it() {
     let rounds = std::env::var("BTRFS_DIFF_ROUNDS").map_or(6, |rounds| rounds.parse().unwrap());
     for seed in 1..=rounds {
         let bench = Bench::new("random", &[]);
-        let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        let mut random = Random::new(seed);
         let mut log = Vec::new();
         bench.create("0", None);
         let base = bench.mount("0");
-        (0..200).for_each(|_| step(&mut random, &base, &mut log));
+        (0..200).for_each(|_| random::step(&mut random, &base, &mut log));
         bench.unmount("0");
         bench.commit("0");
         for layer in 1..=4 {
@@ -105,7 +27,7 @@ fn random_work_is_found_as_the_double_walk_finds_it() {
             bench.create(&name, Some(&below));
             for check in 0..3 {
                 let merged = bench.mount(&name);
-                (0..25).for_each(|_| step(&mut random, &merged, &mut log));
+                (0..25).for_each(|_| random::step(&mut random, &merged, &mut log));
                 // Mounted, and with data that is in memory only.
                 let found = bench.changes(&name, None);
                 assert_eq!(
