@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::home::check::Required;
 use crate::home::commit::{Flush, Manner, Sealing};
 use crate::home::meta::Meta;
-use crate::home::{Home, Layer, Scratch};
+use crate::home::{Home, Layer};
 use crate::id::LayerId;
 use crate::id_map::IdMaps;
 use crate::options::Given;
@@ -131,8 +131,8 @@ pub(crate) struct Difference<'h> {
     pub(crate) changes: Changeset,
     /// What their locations are in.
     pub(crate) roots: Vec<Root>,
-    /// What the roots show is kept as long as this.
-    pub(crate) held: Option<Scratch<'h>>,
+    /// What the roots show is kept as long as this, which goes after them.
+    pub(crate) held: Option<Box<dyn Debug + 'h>>,
 }
 
 impl Difference<'_> {
@@ -259,7 +259,7 @@ impl<B: Backend> Driver for B {
         let call = self.home().call("diff", id);
         let layer = self.home().layer(call)?;
         let _gate = layer.share(call)?;
-        let Difference { changes, roots, held: _held } = self.difference(call, &layer, base)?;
+        let Difference { held: _held, roots, changes } = self.difference(call, &layer, base)?;
         cow::pack::pack(&changes, &roots, out).map_err(|error| call.failed(error))
     }
 

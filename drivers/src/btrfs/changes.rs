@@ -44,6 +44,7 @@ impl Btrfs {
             (Some(lower), Some(written)) => cow::diff::touched(lower, &upper, written)?,
             (lower, _) => cow::diff::trees(lower.as_ref(), &upper)?,
         };
+        let held = held.map(|held| Box::new(held) as Box<_>);
         Ok(Difference { changes, roots: vec![upper], held })
     }
 

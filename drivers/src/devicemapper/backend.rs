@@ -83,6 +83,7 @@ impl Backend for DeviceMapper {
         let mut device = Device::read(&dir).map_err(failed)?;
         let id = device.thin().id;
         self.devices.retire(id).map_err(|error| in_use(call, error))?;
+        let last = volume::tick();
         let measure = || {
             let held = self.devices.hold(device.thin(), Use::Write)?;
             let root = self.volumes.open(&held.name, Shown::Writable)?;
@@ -92,6 +93,7 @@ impl Backend for DeviceMapper {
         };
         let used = measure().map_err(failed)?;
         self.devices.retire(id).map_err(|error| in_use(call, error))?;
+        volume::pass(last);
         crash::point("file system sealed");
         device.used = Some(used);
         device.write(&dir).map_err(failed)?;
@@ -159,17 +161,7 @@ impl Backend for DeviceMapper {
         if meta.state == State::View && below == meta.parent {
             return Ok(Difference::new(Changeset::default(), Vec::new()));
         }
-        let compare = || {
-            let look = |id| {
-                let meta = self.meta(id)?;
-                self.look(&meta)
-            };
-            let lower = below.as_ref().map(look).transpose()?;
-            let (_held, upper) = self.look(&meta)?;
-            let changes = cow::diff::trees(lower.as_ref().map(|(_, root)| root), &upper)?;
-            Ok(Difference::new(changes, vec![upper]))
-        };
-        compare().map_err(|error| call.failed(error))
+        self.compare(&meta, below.as_ref()).map_err(|error| call.failed(error))
     }
 
     fn measure(&self, id: &LayerId) -> cow::Result<Usage> {
@@ -232,7 +224,7 @@ impl Backend for DeviceMapper {
 }
 
 impl DeviceMapper {
-    fn meta(&self, id: &LayerId) -> cow::Result<Arc<Meta>> {
+    pub(super) fn meta(&self, id: &LayerId) -> cow::Result<Arc<Meta>> {
         let layer = self.home.layer(self.home.call("look at", id));
         let failed = |error: Error| {
             cow::Error::refused("look at layer", id, error.to_string(), error.kind())

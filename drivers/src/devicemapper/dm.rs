@@ -199,12 +199,17 @@ impl Dm {
         self.message(pool, "reserve_metadata_snap").map_err(|failure| failure.error)
     }
 
+    /// Where in the metadata that snapshot is; none if there is none.
+    pub(super) fn held_metadata(&self, pool: &str) -> Result<Option<u64>> {
+        match self.pool_status(pool)? {
+            ThinPoolStatus::Working(status) => Ok(status.held_metadata_root.map(|root| *root)),
+            _ => Ok(None),
+        }
+    }
+
     /// Gives it back, if there is one.
     pub(super) fn release_metadata(&self, pool: &str) {
-        let held = self.pool_status(pool).is_ok_and(|status| match status {
-            ThinPoolStatus::Working(status) => status.held_metadata_root.is_some(),
-            _ => false,
-        });
+        let held = self.held_metadata(pool).is_ok_and(|held| held.is_some());
         if held && let Err(failure) = self.message(pool, "release_metadata_snap") {
             tracing::warn!(error = %failure.error, "the metadata snapshot stays");
         }

@@ -22,6 +22,7 @@
 //! [`Driver::repair`]: crate::driver::Driver::repair
 
 mod backend;
+mod changes;
 mod check;
 mod crash;
 mod devices;
@@ -30,6 +31,7 @@ mod free;
 mod grow;
 mod layer;
 mod lvm;
+mod metadata;
 mod options;
 mod pool;
 mod setup;
@@ -54,7 +56,7 @@ use dm::{Dm, Thin, Use};
 use grow::Growth;
 use layer::Device;
 use options::{BASE_SIZE, FileSystem, Options, Source};
-use pool::Pool;
+use pool::{Owner, Pool};
 use setup::Setup;
 use state::{Base, PoolFile};
 use volume::{Shown, Volumes};
@@ -152,7 +154,7 @@ impl DeviceMapper {
             );
             return Err(cow::Error::invalid("make device", "", reason));
         }
-        let thin = Thin { id: self.pool.snapshot(origin.id)?, size };
+        let thin = Thin { id: self.pool.snapshot(origin.id, Owner::Layer)?, size };
         crash::point("snapshot made");
         let device = Device::new(thin);
         if size > origin.size

@@ -1,9 +1,7 @@
 //! The thin pool: which devices it has, which numbers they get, and how full it is.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cow::error::{Error, ErrorKind, Result};
@@ -48,6 +46,17 @@ struct Numbers {
     file: PoolFile,
     /// The next number to be tried.
     next: ThinId,
+    /// Devices that are no layer's, for the time that something is done with them.
+    lent: HashSet<ThinId>,
+}
+
+/// Whose a new device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A layer, or the base of layers.
+    Layer,
+    /// A call that gives it back ([`Pool::give_back`]).
+    Call,
 }
 
 /// An open pool.
@@ -61,7 +70,7 @@ pub(super) struct Pool {
     home: OwnedFd,
     numbers: Mutex<Numbers>,
     /// Held by whoever reads the metadata.
-    reading: Mutex<()>,
+    pub(super) reading: Mutex<()>,
     deferred_removal: bool,
     discard_first: bool,
     min_free_percent: u64,
@@ -92,7 +101,7 @@ impl Pool {
             name,
             block_size,
             home,
-            numbers: Mutex::new(Numbers { file, next }),
+            numbers: Mutex::new(Numbers { file, next, lent: HashSet::new() }),
             reading: Mutex::default(),
             deferred_removal: options.deferred_removal,
             discard_first: options.blk_discard.unwrap_or(loops),
@@ -212,17 +221,17 @@ impl Pool {
 
     /// Makes an empty device.
     pub(super) fn create(&self) -> Result<ThinId> {
-        self.with_number(|id| self.dm.create_thin(&self.name, id))
+        self.with_number(Owner::Layer, |id| self.dm.create_thin(&self.name, id))
     }
 
     /// Makes a snapshot of a device, which is frozen for the moment if it is active.
-    pub(super) fn snapshot(&self, origin: ThinId) -> Result<ThinId> {
+    pub(super) fn snapshot(&self, origin: ThinId, owner: Owner) -> Result<ThinId> {
         let name = self.device_name(origin);
         let active = self.dm.info(&name)?.is_some();
         if active {
             self.dm.suspend(&name)?;
         }
-        let made = self.with_number(|id| self.dm.create_snap(&self.name, id, origin));
+        let made = self.with_number(owner, |id| self.dm.create_snap(&self.name, id, origin));
         if active {
             self.dm.resume(&name)?;
         }
@@ -232,11 +241,16 @@ impl Pool {
     /// Runs `make` with a number that no device has.
     fn with_number(
         &self,
+        owner: Owner,
         make: impl Fn(ThinId) -> Result<(), super::dm::DmFailure>,
     ) -> Result<ThinId> {
         loop {
-            let id = self.take_number()?;
-            match make(id) {
+            let id = self.take_number(owner)?;
+            let outcome = make(id);
+            if outcome.is_err() {
+                self.numbers().lent.remove(&id);
+            }
+            match outcome {
                 Ok(()) => return Ok(id),
                 // After the numbers have wrapped, some are still in use.
                 Err(failure) if failure.errno == Some(Errno::EXIST) => {}
@@ -246,12 +260,14 @@ impl Pool {
     }
 
     /// The next number of the window, which is moved when it is used up.
-    fn take_number(&self) -> Result<ThinId> {
+    fn take_number(&self, owner: Owner) -> Result<ThinId> {
         let mut numbers = self.numbers();
         if !numbers.file.numbers().contains(&numbers.next) {
             // From here on, a layer of the old window whose device exists exists itself.
             rustix::fs::syncfs(&self.home).map_err(|errno| Error::sys("syncfs", "", errno))?;
-            let moved = numbers.file.moved();
+            let mut moved = numbers.file.moved();
+            // No layer has them, and the window that says so is left behind.
+            moved.deferred.extend(&numbers.lent);
             moved.write(self.home.as_fd())?;
             let from = numbers.file.transaction;
             numbers.next = moved.window;
@@ -261,7 +277,22 @@ impl Pool {
         }
         let id = numbers.next;
         numbers.next += 1;
+        if owner == Owner::Call {
+            numbers.lent.insert(id);
+        }
         Ok(id)
+    }
+
+    /// Deletes a device that was made for a call, and shares its blocks with another.
+    pub(super) fn give_back(&self, id: ThinId) {
+        let gone = self.delete_now(id).or_else(|error| {
+            tracing::debug!(device = id, %error, "deleted later");
+            self.defer(id)
+        });
+        if let Err(error) = gone {
+            tracing::warn!(device = id, %error, "a snapshot stays until the next start");
+        }
+        self.numbers().lent.remove(&id);
     }
 
     /// Makes a device appear, and gives its name.
@@ -311,9 +342,14 @@ impl Pool {
         {
             tracing::debug!(device = thin.id, %error, "its blocks are not discarded");
         }
-        match self.deactivate(thin.id)? {
-            Removal::Gone => self.dm.delete(&self.name, thin.id),
-            Removal::Deferred => Err(Error::sys("delete device", thin.id.to_string(), Errno::BUSY)),
+        self.delete_now(thin.id)
+    }
+
+    /// The same without a discard, which is for blocks that no other device has.
+    pub(super) fn delete_now(&self, id: ThinId) -> Result<()> {
+        match self.deactivate(id)? {
+            Removal::Gone => self.dm.delete(&self.name, id),
+            Removal::Deferred => Err(Error::sys("delete device", id.to_string(), Errno::BUSY)),
         }
     }
 
@@ -321,34 +357,6 @@ impl Pool {
     fn discard(&self, thin: Thin) -> Result<()> {
         let name = self.activate(thin, Use::Write)?;
         super::tool::run("blkdiscard", &[super::dm::node(&name).as_os_str()]).map(drop)
-    }
-
-    /// The numbers of all devices in the pool, read from its metadata.
-    pub(super) fn list(&self) -> Result<HashSet<ThinId>> {
-        let text = self.with_metadata(|node| {
-            let words = ["--metadata-snap", "--no-headers", "--format", "DEV"].map(OsStr::new);
-            super::tool::run("thin_ls", &[&words[..], &[node]].concat())
-        })?;
-        let numbers = text.split_whitespace().map(str::parse::<ThinId>);
-        numbers.collect::<std::result::Result<_, _>>().map_err(|error| {
-            Error::refused("list devices", &self.name, error.to_string(), ErrorKind::Io)
-        })
-    }
-
-    /// Lets a program read the pool's metadata as it is now, from the metadata's device.
-    pub(super) fn with_metadata<T>(&self, read: impl FnOnce(&OsStr) -> Result<T>) -> Result<T> {
-        let (_, _, params) = self.dm.table(&self.name)?;
-        let device = params.split(' ').next().unwrap_or_default();
-        let link = format!("/sys/dev/block/{device}");
-        let target = std::fs::read_link(&link).map_err(|e| Error::sys("read link", &link, e))?;
-        let node = Path::new("/dev").join(target.file_name().unwrap_or_default());
-        // There is one snapshot of it at most; a crash may have left it.
-        let _one = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.dm.release_metadata(&self.name);
-        self.dm.reserve_metadata(&self.name)?;
-        let outcome = read(node.as_os_str());
-        self.dm.release_metadata(&self.name);
-        outcome
     }
 
     /// Notes durably that a device is to be deleted when it is free.
@@ -363,7 +371,11 @@ impl Pool {
 
     /// Tries to delete what was deferred; how many are still in use.
     pub(super) fn delete_deferred(&self) -> Result<usize> {
-        let waiting = self.numbers().file.deferred.clone();
+        let waiting: Vec<ThinId> = {
+            let numbers = self.numbers();
+            let waiting = numbers.file.deferred.iter().copied();
+            waiting.filter(|id| !numbers.lent.contains(id)).collect()
+        };
         if waiting.is_empty() {
             return Ok(0);
         }
@@ -391,7 +403,9 @@ impl Pool {
     ) -> Vec<ThinId> {
         let numbers = self.numbers();
         let window = numbers.file.numbers().filter(|&id| id < numbers.next);
-        let known = |id: &ThinId| claimed.contains(id) || numbers.file.deferred.contains(id);
+        let known = |id: &ThinId| {
+            claimed.contains(id) || numbers.file.deferred.contains(id) || numbers.lent.contains(id)
+        };
         window.filter(|id| there.contains(id) && !known(id)).collect()
     }
 

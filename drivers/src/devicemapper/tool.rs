@@ -1,8 +1,9 @@
 //! Programs that do what no library does: LVM's commands, `mkfs`, `fsck`, `thin_delta`.
 
 use std::ffi::OsStr;
-use std::io::Read as _;
-use std::process::{Command, Stdio};
+use std::io::{BufReader, Read as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
 
 use cow::error::{Error, ErrorKind, Result};
 
@@ -51,33 +52,73 @@ impl Ran {
 /// # Errors
 /// `Unsupported` when it is not installed.
 pub(super) fn run_any<A: AsRef<OsStr>>(program: &'static str, arguments: &[A]) -> Result<Ran> {
-    let mut words = vec![program.to_owned()];
-    words.extend(arguments.iter().map(|word| word.as_ref().to_string_lossy().into_owned()));
-    if let Some(at) = words.iter().position(|word| word == "--config") {
-        // How LVM finds its way without udev is of no interest to a reader.
-        words.drain(at..words.len().min(at + 2));
+    let mut running = Running::start(program, arguments)?;
+    let stdout = running.child.stdout.take().map(read_some).unwrap_or_default();
+    running.end(stdout)
+}
+
+/// Runs a program whose standard output is read while it comes, however long it is.
+///
+/// # Errors
+/// What `read` says, or as [`run`].
+pub(super) fn run_reading<A: AsRef<OsStr>>(
+    program: &'static str,
+    arguments: &[A],
+    read: impl FnOnce(BufReader<ChildStdout>) -> Result<()>,
+) -> Result<()> {
+    let mut running = Running::start(program, arguments)?;
+    // A reader that gives up closes the pipe, which ends the program.
+    let read = running.child.stdout.take().map_or(Ok(()), |stdout| read(BufReader::new(stdout)));
+    let ran = running.end(String::new())?;
+    match (read, ran.code) {
+        (read, Some(0)) => read,
+        (Err(error), None) => Err(error),
+        _ => Err(ran.failure()),
     }
-    let line = words.join(" ");
-    tracing::debug!(%line, "run");
-    let mut command = Command::new(program);
-    // LVM warns of every descriptor that a caller lets it inherit.
-    command.args(arguments).env("LC_ALL", "C").env("LVM_SUPPRESS_FD_WARNINGS", "1");
-    let spawned =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = spawned.map_err(|source| {
-        if source.kind() == std::io::ErrorKind::NotFound {
-            let reason = "the program is not installed";
-            return Error::refused("run", program, reason, ErrorKind::Unsupported);
+}
+
+/// A program that has not ended yet.
+struct Running {
+    program: &'static str,
+    line: String,
+    child: Child,
+    /// Both pipes are emptied at once, so that neither can stop the program.
+    errors: JoinHandle<String>,
+}
+
+impl Running {
+    fn start<A: AsRef<OsStr>>(program: &'static str, arguments: &[A]) -> Result<Self> {
+        let mut words = vec![program.to_owned()];
+        words.extend(arguments.iter().map(|word| word.as_ref().to_string_lossy().into_owned()));
+        if let Some(at) = words.iter().position(|word| word == "--config") {
+            // How LVM finds its way without udev is of no interest to a reader.
+            words.drain(at..words.len().min(at + 2));
         }
-        Error::sys("run", program, source)
-    })?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // Both pipes are emptied at once, so that neither can stop the program.
-    let errors = std::thread::spawn(move || stderr.map(read_some).unwrap_or_default());
-    let stdout = stdout.map(read_some).unwrap_or_default();
-    let stderr = errors.join().unwrap_or_default();
-    let status = child.wait().map_err(|source| Error::sys("wait for", program, source))?;
-    Ok(Ran { line, code: status.code(), stdout, stderr })
+        let line = words.join(" ");
+        tracing::debug!(%line, "run");
+        let mut command = Command::new(program);
+        // LVM warns of every descriptor that a caller lets it inherit.
+        command.args(arguments).env("LC_ALL", "C").env("LVM_SUPPRESS_FD_WARNINGS", "1");
+        let spawned =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|source| {
+            if source.kind() == std::io::ErrorKind::NotFound {
+                let reason = "the program is not installed";
+                return Error::refused("run", program, reason, ErrorKind::Unsupported);
+            }
+            Error::sys("run", program, source)
+        })?;
+        let stderr = child.stderr.take();
+        let errors = std::thread::spawn(move || stderr.map(read_some).unwrap_or_default());
+        Ok(Self { program, line, child, errors })
+    }
+
+    fn end(mut self, stdout: String) -> Result<Ran> {
+        let stderr = self.errors.join().unwrap_or_default();
+        let status =
+            self.child.wait().map_err(|source| Error::sys("wait for", self.program, source))?;
+        Ok(Ran { line: self.line, code: status.code(), stdout, stderr })
+    }
 }
 
 /// Reads what is kept of a stream, and the rest to its end.
@@ -103,6 +144,23 @@ mod tests {
         );
         let missing = run::<&str>("layerd-no-such-program", &[]).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::Unsupported, "{missing}");
+    }
+
+    #[test]
+    fn output_is_read_while_it_comes() {
+        let mut length = 0;
+        let count = |mut output: BufReader<ChildStdout>| {
+            length = std::io::copy(&mut output, &mut std::io::sink()).unwrap();
+            Ok(())
+        };
+        run_reading("head", &["-c", "3000000", "/dev/zero"], count).unwrap();
+        assert_eq!(length, 3_000_000, "all of it");
+        // Who has read enough, or what is wrong, does not wait for the rest.
+        let refuse = |_| Err(Error::invalid("read", "", "no more"));
+        let error = run_reading("cat", &["/dev/zero"], refuse).unwrap_err();
+        assert!(error.to_string().contains("no more"), "{error}");
+        let error = run_reading("sh", &["-c", "echo reason >&2; exit 3"], |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("exit code 3: reason"), "{error}");
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use cow::error::{Error, ErrorKind, Result};
 use cow::root::Root;
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::time::ClockId;
 
 use super::dm;
 use super::options::{FileSystem, Options};
@@ -217,6 +219,31 @@ pub(super) fn used(root: &Root) -> Result<Used> {
     })
 }
 
+/// The time from which the kernel would date an inode now.
+pub(super) fn tick() -> Timespec {
+    rustix::time::clock_gettime(ClockId::RealtimeCoarse)
+}
+
+/// Waits until that time is another one; a few milliseconds at most. What is written after a layer
+/// was sealed is then dated otherwise than what was written before (see [`changes`](super::changes)).
+pub(super) fn pass(last: Timespec) {
+    while tick() == last {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn into_io(error: cow_sys::mount::MountError) -> std::io::Error {
     std::io::Error::new(error.io().kind(), error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_goes_on() {
+        let last = tick();
+        pass(last);
+        assert_ne!(tick(), last, "what is written now is dated otherwise");
+    }
 }

@@ -1,0 +1,195 @@
+//! The difference of layers on thin devices: it is what a walk over both trees finds, and costs what
+//! the change costs. In a guest, since this machine's kernel may have no device mapper.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
+
+#[path = "thin_diff/bench.rs"]
+mod bench;
+#[path = "thin_diff/cases.rs"]
+mod cases;
+
+use std::fs;
+use std::time::Duration;
+
+use bench::{Bench, Log};
+use tests::random::{self, Random};
+use tests::uml::{self, Guest};
+
+#[test]
+fn differences_are_exact_and_cost_what_changed_in_a_guest() {
+    if !uml::available() {
+        return;
+    }
+    let guest = Guest::new()
+        .disk(2048)
+        .variable("RUST_TEST_THREADS", "1")
+        .patience(Duration::from_secs(300));
+    let me = std::env::current_exe().expect("the path of this program");
+    let finished = guest.run(&me, ["--ignored", "--nocapture"]);
+    println!("{}", finished.stdout);
+    assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
+    let result = finished.stdout.lines().find(|line| line.starts_with("test result: ok."));
+    assert!(result.is_some_and(|line| line.contains(" 4 passed")), "{}", finished.stdout);
+}
+
+/// Every kind of change, told as it is: while the layer is mounted, when it is not, and after its commit.
+#[test]
+#[ignore = "runs in a guest"]
+fn every_kind_of_change() {
+    let bench = Bench::new(&[]);
+    bench.create("1", None);
+    cases::base(&bench.mount("1"));
+    bench.unmount("1");
+    bench.commit("1");
+    for (number, (name, change, expected)) in cases::CASES.iter().enumerate() {
+        let layer = format!("case{number}");
+        bench.create(&layer, Some("1"));
+        change(&bench.mount(&layer));
+        let compare = |when: &str| {
+            let log = Log::default();
+            let found = log.during(|| bench.changes(&layer, "1"));
+            assert_eq!(found, *expected, "{name}, {when}");
+            assert_eq!(found, bench.walked(&layer, "1"), "{name}, {when}, walked");
+            assert_eq!(log.walks(), [""; 0], "{name}, {when}: it was walked");
+        };
+        compare("mounted");
+        bench.unmount(&layer);
+        if number % 8 == 0 {
+            compare("unmounted");
+        }
+        bench.commit(&layer);
+        compare("committed");
+        bench.remove(&layer);
+    }
+}
+
+#[test]
+#[ignore = "runs in a guest"]
+fn random_work_is_found_as_the_double_walk_finds_it() {
+    let bench = Bench::new(&[]);
+    for seed in 1..=3 {
+        let mut random = Random::new(seed);
+        let mut log = Vec::new();
+        let layer = |number: u64| format!("{seed}-{number}");
+        bench.create(&layer(0), None);
+        let base = bench.mount(&layer(0));
+        (0..200).for_each(|_| random::step(&mut random, &base, &mut log));
+        bench.unmount(&layer(0));
+        bench.commit(&layer(0));
+        for number in 1..=3 {
+            let (name, below) = (layer(number), layer(number - 1));
+            bench.create(&name, Some(&below));
+            for check in 0..2 {
+                let merged = bench.mount(&name);
+                (0..25).for_each(|_| random::step(&mut random, &merged, &mut log));
+                // Mounted, and with data that is in memory only.
+                let ways = Log::default();
+                let found = ways.during(|| bench.changes(&name, &below));
+                assert_eq!(ways.walks(), [""; 0], "{name}: it was walked");
+                let walked = bench.walked(&name, &below);
+                assert_eq!(found, walked, "{name}, check {check}: {log:#?}");
+                bench.unmount(&name);
+            }
+            bench.commit(&name);
+            log.push("commit".to_owned());
+            for base in (0..number).map(layer) {
+                let found = bench.changes(&name, &base);
+                assert_eq!(found, bench.walked(&name, &base), "{name} on {base}: {log:#?}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "runs in a guest"]
+fn ten_changes_cost_as_much_in_a_large_tree_as_in_a_small_one() {
+    let bench = Bench::new(&[]);
+    let mut costs = Vec::new();
+    for directories in [20, 100] {
+        let (image, layer) = (format!("image{directories}"), format!("layer{directories}"));
+        bench.create(&image, None);
+        let base = bench.mount(&image);
+        for directory in 0..directories {
+            let directory = base.join(format!("dir{directory}"));
+            fs::create_dir(&directory).unwrap();
+            (0..20).for_each(|file| {
+                fs::write(directory.join(format!("file{file}")), vec![b'x'; 10_000]).unwrap();
+            });
+        }
+        bench.unmount(&image);
+        bench.commit(&image);
+        bench.create(&layer, Some(&image));
+        let merged = bench.mount(&layer);
+        for number in 0..10 {
+            let file = format!("dir{}/file{number}", number % 4);
+            fs::write(merged.join(file), "changed").unwrap();
+        }
+        bench.unmount(&layer);
+        bench.commit(&layer);
+
+        let log = Log::default();
+        let (told, bytes, time) = bench.cost(|| log.during(|| bench.changes(&layer, &image)));
+        let (walked, all_bytes, all_time) = bench.cost(|| bench.walked(&layer, &image));
+        assert_eq!(told, walked, "{directories} directories");
+        assert_eq!(told.len(), 10, "{told:?}");
+        let [inodes, written, read] = ["inodes", "written", "directories"].map(|n| log.number(n));
+        println!(
+            "{} files, 10 changed: {bytes} bytes read in {time:?}, {inodes} inodes compared, {read} \
+             directories read, {written} files looked at; walk: {all_bytes} bytes in {all_time:?}",
+            directories * 20
+        );
+        assert_eq!(written, 10, "files looked at");
+        // One block of the pool has 256 inodes; the files are in the tables of few groups.
+        assert!(inodes <= 10 * 256, "{inodes} inodes compared");
+        costs.push((bytes, all_bytes));
+    }
+    let [(small, small_walk), (large, large_walk)] = costs[..] else { panic!("{costs:?}") };
+    assert!(large_walk > 4 * small_walk, "the walk grows with the tree: {costs:?}");
+    assert!(large < 2 * small, "the other does not: {costs:?}");
+    assert!(large * 10 < large_walk, "and is far below: {costs:?}");
+}
+
+/// What is not certain is walked, and the reason is said.
+#[test]
+#[ignore = "runs in a guest"]
+fn whatever_is_uncertain_is_walked() {
+    let bench = Bench::new(&["dm.mkfsarg=-Oinline_data"]);
+    let check = |bench: &Bench, base: &str, layer: &str, reason: &str| {
+        let log = Log::default();
+        let found = log.during(|| bench.changes(layer, base));
+        assert_eq!(found, ["Added /new"], "{reason}");
+        let walks = log.walks();
+        assert!(walks.len() == 1 && walks[0].contains(reason), "{reason}: {walks:?}");
+    };
+    let make = |bench: &Bench, size: Option<u64>| {
+        bench.create("1", None);
+        bench.commit("1");
+        bench.create_sized("2", "1", size);
+        fs::write(bench.mount("2").join("new"), "x").unwrap();
+        bench.unmount("2");
+    };
+    make(&bench, None);
+    check(&bench, "1", "2", "features 0x8000");
+    drop(bench);
+
+    let bench = Bench::new(&[]);
+    make(&bench, Some(768 << 20));
+    check(&bench, "1", "2", "is not");
+    bench.remove("2");
+    bench.create("3", Some("1"));
+    fs::write(bench.mount("3").join("new"), "x").unwrap();
+    bench.unmount("3");
+    let message = |text: &str| bench.message(text);
+    // Somebody else reads the pool's metadata.
+    message("reserve_metadata_snap");
+    check(&bench, "1", "3", "reserve_metadata_snap");
+    message("release_metadata_snap");
+    // The file system was mended, which dates nothing.
+    bench.commit("3");
+    bench.create("4", Some("3"));
+    bench.fsck("4");
+    let log = Log::default();
+    assert_eq!(log.during(|| bench.changes("4", "3")), ["Added /lost+found"]);
+    let walks = log.walks();
+    assert!(walks.len() == 1 && walks[0].contains("checked"), "{walks:?}");
+}
