@@ -8,10 +8,11 @@ use std::process::Command;
 use tempfile::TempDir;
 use tests::daemon::{Daemon, Finish};
 use tests::host::{self, Mounted};
+use tests::root::TempRoot;
 use tests::tree::{self, Portrait};
 
 const NAME: &str = "localhost/debian-four:latest";
-const DRIVERS: [&str; 2] = ["overlay2", "vfs"];
+const DRIVERS: [&str; 3] = ["overlay2", "vfs", "btrfs"];
 
 /// The image's tree as umoci unpacks it.
 fn unpacked_by_umoci(archive: &Path) -> Portrait {
@@ -27,15 +28,16 @@ fn unpacked_by_umoci(archive: &Path) -> Portrait {
 
 #[test]
 fn every_archive_gives_the_tree_that_umoci_unpacks() {
-    if !host::provides(&["mmdebstrap", "buildah", "umoci", "setcap"]) {
+    if !host::provides(&["mmdebstrap", "buildah", "umoci", "setcap", "mkfs.btrfs"]) {
         return;
     }
     let images = host::debian_image();
     let expected = unpacked_by_umoci(&images.join("oci-gzip.tar"));
     assert!(expected.len() > 5000, "umoci unpacked {} files", expected.len());
     for driver in DRIVERS {
+        let root = TempRoot::for_driver(driver, "images");
         for archive in ["docker.tar", "oci-gzip.tar", "oci-zstd.tar"] {
-            let daemon = Daemon::start_with(["--driver", driver]);
+            let daemon = Daemon::start_on(&root, ["--driver", driver]);
             let archive = images.join(archive);
             daemon.layerctl(["import".as_ref(), archive.as_os_str()]).ok();
             let mounted = Mounted::image(&daemon.client(), NAME);
