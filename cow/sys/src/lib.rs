@@ -5,6 +5,7 @@
 //! [`mount`] is the one module that is safe through and through: it is here because drivers and
 //! the runtime share it and neither may know the other.
 
+pub mod dedupe;
 pub mod descriptors;
 pub mod fuse;
 pub mod fuse_ring;

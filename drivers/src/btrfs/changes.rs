@@ -83,24 +83,27 @@ impl Btrfs {
         }
     }
 
-    /// The space that a layer takes by itself, in a tree of it that nobody writes to.
-    pub(super) fn measure_tree(&self, meta: &Meta, tree: Root) -> cow::Result<Usage> {
-        let whole = |tree: &Root| {
-            let usage = cow::usage::usage(tree)?;
-            Ok(Usage { bytes: usage.bytes, inodes: usage.inodes, content: usage.content })
-        };
-        if !self.may_search || (meta.state == State::Active && subvolume::has_nested(&tree)?) {
-            return whole(&tree);
+    /// The space that a layer takes by itself, in a tree of it that nobody writes to. `begun` is the
+    /// transaction in which the layer's own tree was made: what is older came from below, or is shared
+    /// with other layers.
+    pub(super) fn measure_tree(&self, meta: &Meta, tree: Root, begun: u64) -> cow::Result<Usage> {
+        if self.may_search && self.has_history(meta, &tree)? {
+            return since::usage(&tree, begun.saturating_sub(1));
         }
-        let Some(parent) = &meta.parent else { return since::usage(&tree, 0) };
-        let parent = match self.home.open_in_layer(parent, RO) {
-            Ok(parent) => subvolume::info(parent)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => return whole(&tree),
-            Err(error) => return Err(error),
-        };
-        match meta.origin.as_ref() == Some(&parent.uuid) {
-            true => since::usage(&tree, parent.made_in),
-            false => whole(&tree),
+        let usage = cow::usage::usage(&tree)?;
+        Ok(Usage { bytes: usage.bytes, inodes: usage.inodes, content: usage.content })
+    }
+
+    /// Whether all that a layer wrote is in its own subvolume, with numbers of this file system.
+    fn has_history(&self, meta: &Meta, tree: &Root) -> cow::Result<bool> {
+        if meta.state == State::Active && subvolume::has_nested(tree)? {
+            return Ok(false);
+        }
+        let Some(parent) = &meta.parent else { return Ok(true) };
+        match self.home.open_in_layer(parent, RO) {
+            Ok(parent) => Ok(meta.origin.as_ref() == Some(&subvolume::info(parent)?.uuid)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

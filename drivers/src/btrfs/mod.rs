@@ -5,6 +5,7 @@
 //!     layer.json   see `home`; `origin` is the UUID of the subvolume that the layer was made from
 //!     rw/          the tree of an active layer: a writable subvolume
 //!     ro/          the tree of a committed layer: a read-only snapshot of what `rw` was
+//!     sums         only with `dedupe`: what its files hold, in short (see `sums`)
 //!     merged/      the mount point, only while mounted
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! The ioctls come from `btrfs-uapi`, which needs no C library.
 
 mod changes;
+mod dedupe;
 mod nested;
 mod options;
 mod quota;
@@ -25,12 +27,14 @@ mod seal;
 mod search;
 mod since;
 mod subvolume;
+mod sums;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 
 use cow::root::Root;
 use rustix::fs::Mode;
@@ -69,6 +73,8 @@ pub(crate) struct Btrfs {
     /// Whether the file system's trees may be read, which needs privileges.
     may_search: bool,
     finished: Finished,
+    /// Files that deduplication failed for.
+    unshared: AtomicU64,
 }
 
 impl Btrfs {
@@ -79,7 +85,12 @@ impl Btrfs {
         check_place(call, path)?;
         let home = Home::open(NAME, path, &[])?.deleting_by(subvolume::remove).freeing_later();
         let may_search = search::is_allowed(home.root());
-        Ok(Self { home, options, may_search, finished: Finished::default() })
+        if options.dedupe && !may_search {
+            let reason = "option dedupe: finding what was written needs privileges (CAP_SYS_ADMIN)";
+            return Err(call.refused(ErrorKind::Unsupported, reason));
+        }
+        let (finished, unshared) = (Finished::default(), AtomicU64::new(0));
+        Ok(Self { home, options, may_search, finished, unshared })
     }
 
     /// Sees whether the driver works below `dir`, without leaving anything there.
@@ -314,8 +325,9 @@ impl Backend for Btrfs {
             .home
             .layer(self.home.call("usage", id))
             .map_err(|error| cow::Error::refused("usage", id, error.to_string(), error.kind()))?;
+        let begun = subvolume::info(self.tree(&layer)?)?.made_in;
         let (tree, _held) = self.steady(&layer)?;
-        self.measure_tree(&layer.meta(), tree)
+        self.measure_tree(&layer.meta(), tree, begun)
     }
 
     fn keys(&self, _call: Call<'_>, layer: &Layer) -> Result<BTreeMap<String, String>> {
@@ -324,6 +336,9 @@ impl Backend for Btrfs {
             ("UpperDir".to_owned(), path(Self::tree_name(layer.state()))),
             ("MergedDir".to_owned(), path(MERGED)),
         ]);
+        if let Some(shared) = self.shared_by(layer) {
+            keys.insert("DedupedBytes".to_owned(), shared.bytes.to_string());
+        }
         let Ok(tree) = self.tree(layer) else { return Ok(keys) };
         let Ok(info) = subvolume::info(&tree) else { return Ok(keys) };
         keys.insert("Subvolume".to_owned(), info.id.to_string());
@@ -350,6 +365,7 @@ impl Backend for Btrfs {
             ("Native Diff", self.may_search.to_string()),
             ("Quota", accounting.name().to_owned()),
             ("Compression", compression.to_owned()),
+            ("Dedupe", self.shared_fact()),
         ]
     }
 

@@ -5,7 +5,7 @@ use crate::error::{ErrorKind, Result};
 use crate::options::Given;
 
 /// The options that the driver takes.
-const KNOWN: [&str; 3] = ["compression", "min_space", "quota"];
+const KNOWN: [&str; 4] = ["compression", "dedupe", "min_space", "quota"];
 
 /// What compresses content, as the property `btrfs.compression` names it (btrfs-property(8)).
 const COMPRESSIONS: [&str; 4] = ["zstd", "lzo", "zlib", "none"];
@@ -25,6 +25,8 @@ pub(super) enum Quota {
 pub(super) struct Options {
     /// The compression of new bottom layers, which those above inherit.
     pub(super) compression: Option<String>,
+    /// Whether equal files of different layers are to share their extents.
+    pub(super) dedupe: bool,
     /// The least size that a layer may be limited to.
     pub(super) min_space: Option<u64>,
     /// What is turned on for the first layer with a size, if nothing is on.
@@ -49,7 +51,8 @@ impl Options {
             Some("full") => Quota::Full,
             Some(text) => return Err(wrong("quota", text, "auto, full")),
         };
-        Ok(Self { compression, min_space: given.size(call, "min_space")?, quota })
+        let dedupe = given.switch(call, "dedupe")?.unwrap_or(false);
+        Ok(Self { compression, dedupe, min_space: given.size(call, "min_space")?, quota })
     }
 }
 
@@ -61,18 +64,27 @@ mod tests {
 
     #[test]
     fn options_are_read_or_refused_by_name() {
-        let list = ["btrfs.min_space=10m", "compression=zstd", "btrfs.quota=full", "dm.fs=xfs"];
+        let list = [
+            "btrfs.min_space=10m",
+            "compression=zstd",
+            "btrfs.quota=full",
+            "dm.fs=xfs",
+            "dedupe=on",
+        ];
         let options = Options::parse(CALL, &list).unwrap();
         assert_eq!(
             options,
             Options {
                 compression: Some("zstd".into()),
+                dedupe: true,
                 min_space: Some(10 << 20),
                 quota: Quota::Full
             }
         );
         assert_eq!(Options::parse::<&str>(CALL, &[]).unwrap(), Options::default());
-        for bad in ["compression=rar", "quota=much", "min_space=little", "btrfs.colour=red"] {
+        for bad in
+            ["compression=rar", "dedupe=some", "quota=much", "min_space=little", "btrfs.colour=red"]
+        {
             let error = Options::parse(CALL, &[bad]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}: {error}");
             let name = bad.split('=').next().unwrap_or(bad).trim_start_matches("btrfs.");

@@ -59,8 +59,20 @@ impl Btrfs {
         if let Some(usage) = self.finished.take(&layer.id) {
             return Ok(usage);
         }
+        let begun = self.begin(layer)?;
         let tree = self.fix(layer)?;
-        self.measure_tree(meta, Root::from_fd(tree, RO))
+        self.measure_tree(meta, Root::from_fd(tree, RO), begun)
+    }
+
+    /// Deduplicates what was written to an active layer, if that is asked for; gives the transaction in
+    /// which its tree was made.
+    fn begin(&self, layer: &Layer) -> cow::Result<u64> {
+        let tree = self.home.open_in_layer(&layer.id, RW)?;
+        let begun = subvolume::info(&tree)?.made_in;
+        if self.options.dedupe && subvolume::is_root(&tree)? {
+            self.share_equal(layer, &tree, begun);
+        }
+        Ok(begun)
     }
 
     /// Takes the read-only snapshot of an active layer.

@@ -2,6 +2,7 @@
 //!
 //! The layouts of items are those of `linux/btrfs_tree.h`; numbers are little-endian.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt as _;
@@ -24,6 +25,9 @@ const ROOT_TREE: u64 = 1;
 pub(super) const LARGE: usize = 256 * 1024;
 /// The same for an item that is known to be small.
 pub(super) const SMALL: usize = 2 * 1024;
+
+/// How many directories are remembered by those who look for many paths.
+const MOST_KNOWN: usize = 16 << 10;
 
 /// One name of an inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,21 +73,69 @@ pub(super) fn nested(dir: BorrowedFd<'_>, subvolume: u64) -> Result<Vec<Nested>>
             found.extend(root_ref(data));
         }
     })?;
-    let place = |name: Name| Ok(Nested { holder: path_of(dir, name.parent)?, name: name.name });
+    let mut paths = Paths::new(dir);
+    let place = |name: Name| Ok(Nested { holder: paths.of(name.parent)?, name: name.name });
     found.into_iter().map(place).collect()
 }
 
-/// The path of a directory from the root of its subvolume.
-fn path_of(dir: BorrowedFd<'_>, mut ino: u64) -> Result<PathBuf> {
-    let mut parts = Vec::new();
-    while ino != ROOT_INO {
-        let Some(name) = names_of(dir, ino, Links::One)?.pop() else {
-            return Err(Error::corrupt("find subvolumes", "", format!("inode {ino} has no name")));
-        };
-        ino = name.parent;
-        parts.push(name.name);
+/// The paths of inodes from the root of their subvolume; the ways up are looked for once.
+pub(super) struct Paths<'d> {
+    dir: BorrowedFd<'d>,
+    /// Directories met so far.
+    known: HashMap<u64, PathBuf>,
+}
+
+impl<'d> Paths<'d> {
+    /// Those in the subvolume that `dir` is in.
+    pub(super) fn new(dir: BorrowedFd<'d>) -> Self {
+        Self { dir, known: HashMap::new() }
     }
-    Ok(parts.into_iter().rev().collect())
+
+    /// A path of an inode; of a file with several names one of them.
+    pub(super) fn of(&mut self, ino: u64) -> Result<PathBuf> {
+        let Some(Name { parent, name }) = self.name_of(ino)? else { return Ok(PathBuf::new()) };
+        let mut path = self.directory(parent)?;
+        path.push(name);
+        Ok(path)
+    }
+
+    /// The path of a directory.
+    fn directory(&mut self, ino: u64) -> Result<PathBuf> {
+        let mut way = Vec::new();
+        let mut next = ino;
+        let mut path = loop {
+            if let Some(path) = self.known.get(&next) {
+                break path.clone();
+            }
+            let Some(Name { parent, name }) = self.name_of(next)? else { break PathBuf::new() };
+            way.push((next, name));
+            next = parent;
+        };
+        if self.known.len() + way.len() > MOST_KNOWN {
+            self.known.clear();
+        }
+        for (ino, name) in way.into_iter().rev() {
+            path.push(name);
+            self.known.insert(ino, path.clone());
+        }
+        Ok(path)
+    }
+
+    /// A name of an inode; the root has none.
+    fn name_of(&self, ino: u64) -> Result<Option<Name>> {
+        if ino == ROOT_INO {
+            return Ok(None);
+        }
+        // All the names of a file may be more than the smaller search can tell.
+        let mut names = match names_of(self.dir, ino, Links::One) {
+            Err(_) => names_of(self.dir, ino, Links::Many)?,
+            Ok(names) => names,
+        };
+        match names.pop() {
+            None => Err(Error::corrupt("find path", "", format!("inode {ino} has no name"))),
+            name => Ok(name),
+        }
+    }
 }
 
 /// Calls `f` for each item of a tree between two keys that is in a block of the transaction `since`

@@ -27,6 +27,12 @@ use crate::driver::Usage;
 const EXTENT_DATA: u32 = 108;
 /// The greatest inode number (`BTRFS_LAST_FREE_OBJECTID`).
 const LAST_INO: u64 = u64::MAX - 255;
+/// Everything about the inodes of a subvolume.
+const ALL: (Key, Key) = (
+    Key { objectid: ROOT_INO, item_type: 0, offset: 0 },
+    Key { objectid: LAST_INO, item_type: u32::MAX, offset: u64::MAX },
+);
+
 /// The space that was taken in a subvolume since a transaction; 0 is since ever.
 pub(super) fn usage(dir: impl AsFd, transaction: u64) -> Result<Usage> {
     Ok(Search::run(dir.as_fd(), transaction)?.usage)
@@ -52,6 +58,48 @@ pub(super) fn written(dir: impl AsFd, transaction: u64) -> Result<Touched> {
     Ok(Touched { inodes, names: ways.names })
 }
 
+/// A file of which content was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WrittenFile {
+    pub(super) ino: u64,
+    pub(super) size: u64,
+}
+
+/// The regular files of at least `least` bytes that got blocks of their own in a subvolume since a
+/// transaction, in order of their inodes.
+pub(super) fn written_files(
+    dir: impl AsFd,
+    transaction: u64,
+    least: u64,
+) -> Result<Vec<WrittenFile>> {
+    let mut files = Vec::new();
+    let mut met: Option<WrittenFile> = None;
+    items(dir.as_fd(), 0, LARGE, ALL, transaction + 1, |header, data| {
+        let ino = header.objectid;
+        match header.item_type {
+            INODE_ITEM => {
+                let wanted = |item: &InodeItem| {
+                    item.is_file()
+                        && item.links > 0
+                        && item.size >= least
+                        && item.written_in > transaction
+                };
+                let item = InodeItem::parse(data).filter(wanted);
+                met = item.map(|item| WrittenFile { ino, size: item.size });
+            }
+            EXTENT_DATA => {
+                let own = |extent: &Extent| extent.at != 0 && extent.allocated_in > transaction;
+                if Extent::parse(data).is_some_and(|extent| own(&extent)) {
+                    // Once for each file.
+                    files.extend(met.take_if(|file| file.ino == ino));
+                }
+            }
+            _ => {}
+        }
+    })?;
+    Ok(files)
+}
+
 /// A written inode.
 #[derive(Debug, Default)]
 struct Inode {
@@ -72,9 +120,7 @@ struct Search {
 impl Search {
     fn run(dir: BorrowedFd<'_>, transaction: u64) -> Result<Self> {
         let mut search = Self::default();
-        let first = Key { objectid: ROOT_INO, item_type: 0, offset: 0 };
-        let last = Key { objectid: LAST_INO, item_type: u32::MAX, offset: u64::MAX };
-        items(dir, 0, LARGE, (first, last), transaction + 1, |header, data| {
+        items(dir, 0, LARGE, ALL, transaction + 1, |header, data| {
             search.item(header, data, transaction);
         })?;
         Ok(search)

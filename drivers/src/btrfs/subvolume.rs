@@ -86,6 +86,12 @@ pub(super) fn is_subvolume(dir: impl AsFd, name: impl AsRef<Path>) -> Result<boo
     }
 }
 
+/// Whether a directory is the root of a subvolume.
+pub(super) fn is_root(dir: impl AsFd) -> Result<bool> {
+    let stat = rustix::fs::fstat(dir).map_err(|errno| Error::sys("fstat", "", errno))?;
+    Ok(stat.st_ino == ROOT_INO)
+}
+
 /// Whether a subvolume refuses to be written to.
 pub(super) fn is_fixed(dir: impl AsFd) -> Result<bool> {
     let flags = subvolume_flags_get(dir.as_fd())
@@ -98,8 +104,7 @@ pub(super) fn is_fixed(dir: impl AsFd) -> Result<bool> {
 /// The ioctl takes any directory and speaks of the subvolume that the directory is in; asked by
 /// mistake of a plain one, it would name the layers of the home.
 fn children(dir: BorrowedFd<'_>) -> Result<Vec<SubvolRootRef>> {
-    let stat = rustix::fs::fstat(dir).map_err(|errno| Error::sys("fstat", "", errno))?;
-    if stat.st_ino != ROOT_INO {
+    if !is_root(dir)? {
         return Ok(Vec::new());
     }
     subvol_rootrefs(dir).map_err(|errno| Error::sys("find subvolumes", "", errno))
@@ -227,7 +232,7 @@ fn delete_all(dir: &OwnedFd, name: &OsStr) -> Result<()> {
     Ok(())
 }
 
-/// Ends the file system's transaction, before a subvolume is deleted.
+/// Ends the file system's transaction, as is due before a subvolume is deleted.
 ///
 /// By syncfs(2), which commits in the call: `START_SYNC` leaves it to the kernel's own thread, which was
 /// seen to sleep through the request until its interval of 30 s had passed.
@@ -236,7 +241,7 @@ fn delete_all(dir: &OwnedFd, name: &OsStr) -> Result<()> {
 /// logs the loss as if it were a file's; after a power cut it cannot replay that, and refuses to mount
 /// the file system ("failed to delete reference", seen in 6.18). What was logged in a transaction that
 /// has ended is not logged again.
-fn settle(dir: &OwnedFd) -> Result<()> {
+pub(super) fn settle(dir: &OwnedFd) -> Result<()> {
     rustix::fs::syncfs(dir).map_err(|errno| Error::sys("end transaction", "", errno))
 }
 

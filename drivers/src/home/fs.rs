@@ -55,18 +55,25 @@ pub(crate) fn spread_children(dir: impl AsFd) {
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read_file(dir: impl AsFd, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
+    let bytes = read_start(dir, path, limit + 1)?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::corrupt("read", path, format!("longer than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Reads a file as far as `most` bytes.
+pub(crate) fn read_start(dir: impl AsFd, path: impl AsRef<Path>, most: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let file = rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve)
         .map_err(|errno| Error::sys("open", path, errno))?;
     let mut bytes = Vec::new();
     std::fs::File::from(file)
-        .take(limit + 1)
+        .take(most)
         .read_to_end(&mut bytes)
         .map_err(|source| Error::sys("read", path, source))?;
-    if bytes.len() as u64 > limit {
-        return Err(Error::corrupt("read", path, format!("longer than {limit} bytes")));
-    }
     Ok(bytes)
 }
 

@@ -93,6 +93,16 @@ impl Bench {
         Command::new("btrfs").args(arguments).finish().ok()
     }
 
+    /// Closes the driver, which ends what it does behind its calls, and waits until the kernel has freed
+    /// what was deleted.
+    pub(crate) fn settle(&mut self) {
+        self.reopen_after(|_| ());
+        let root = self.root.path().to_str().expect("UTF-8");
+        // The first wakes the kernel's cleaner, which otherwise comes every 30 s.
+        self.btrfs(&["filesystem", "sync", root]);
+        self.btrfs(&["subvolume", "sync", root]);
+    }
+
     /// How many subvolumes there are, those not yet freed left out. The driver is closed before, which
     /// waits for what it deletes behind its calls.
     pub(crate) fn subvolumes(&mut self) -> usize {

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
 
 mod bench;
+mod dedupe;
 mod properties;
 mod quota;
 mod random;

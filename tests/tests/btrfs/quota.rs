@@ -73,12 +73,8 @@ fn a_layer_cannot_grow_past_its_size_and_others_do_not_notice() {
         for layer in ["limited", "free", "image"] {
             bench.driver().remove(&id(layer)).unwrap();
         }
-        // Closed, it has deleted what it deletes behind its calls.
-        bench.reopen_after(|_| ());
+        bench.settle();
         let root = bench.root.path().to_str().unwrap();
-        // The first wakes the kernel's cleaner, which otherwise comes every 30 s.
-        bench.btrfs(&["filesystem", "sync", root]);
-        bench.btrfs(&["subvolume", "sync", root]);
         let groups = bench.btrfs(&["qgroup", "show", root]);
         let left: Vec<_> = groups.lines().filter(|line| line.starts_with("0/")).collect();
         assert_eq!(left.len(), 1, "{mode}: groups are left besides the top's: {groups}");
