@@ -8,6 +8,8 @@ run) packages="mmdebstrap" ;;
 test)
     packages="mmdebstrap buildah umoci rsync attr acl libcap2-bin busybox-static e2fsprogs btrfs-progs python3"
     packages="$packages fuse-overlayfs git"
+    # The explorer runs in a terminal.
+    packages="$packages tmux"
     # A kernel with a device mapper, run as a process, and what sets up and checks its pools.
     packages="$packages user-mode-linux kmod lvm2 thin-provisioning-tools xfsprogs"
     # Podman and Buildah run on layerfs.

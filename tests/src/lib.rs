@@ -18,6 +18,7 @@ pub mod programs;
 pub mod random;
 pub mod recorded;
 pub mod root;
+pub mod terminal;
 pub mod thinpool;
 pub mod tree;
 pub mod uml;

@@ -292,7 +292,7 @@ impl App {
         if self.asked.content != Some(number) {
             return;
         }
-        self.asked.content = None;
+        (self.asked.content, self.note) = (None, None);
         match content {
             Ok(pager) => self.overlay = Some(Overlay::Pager(pager)),
             Err(error) => self.say_bad(error),

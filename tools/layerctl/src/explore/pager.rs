@@ -120,11 +120,12 @@ fn expand(line: &[u8]) -> String {
     out
 }
 
-/// Offset, sixteen bytes, and what of them is ASCII, as `hexdump -C`.
+/// Offset, sixteen bytes, and what of them is ASCII, nearly as `hexdump -C`: six digits are enough for
+/// an offset below [`MOST`], and let a line fit into a terminal of 80 columns.
 fn digits(bytes: &[u8], at: usize) -> String {
     let Some(rest) = bytes.get(at..) else { return String::new() };
     let row = &rest[..rest.len().min(PER_LINE)];
-    let mut line = format!("{at:08x} ");
+    let mut line = format!("{at:06x} ");
     for place in 0..PER_LINE {
         let gap = if place % 8 == 0 { " " } else { "" };
         // Writing to a string cannot fail.
@@ -174,8 +175,8 @@ mod tests {
         assert_eq!(
             lines(&bytes),
             [
-                "00000000  00 01 02 03 04 05 06 07  08 09 0a 0b 0c 0d 0e 0f  |................|",
-                "00000010  10 11 41 5a                                       |..AZ|",
+                "000000  00 01 02 03 04 05 06 07  08 09 0a 0b 0c 0d 0e 0f  |................|",
+                "000010  10 11 41 5a                                       |..AZ|",
             ],
         );
         assert!(pager(b"\xff\xfe\xfd").digits, "no UTF-8");
