@@ -94,7 +94,7 @@ fn errors_of_the_daemon_are_told_as_they_are() {
         (&["rm", "nobody"], 1, "nobody"),
         (&["diff", "nobody"], 1, "nobody"),
         (&["commit", "nobody"], 1, "nobody"),
-        (&["inspect", "nobody"], 1, "no such container or image: nobody"),
+        (&["inspect", "nobody"], 1, "no such container, image or layer: nobody"),
         (&["images", "--filter", "before=nobody"], 1, "nobody"),
         (&["import", "/dev/null"], 1, "/dev/null"),
         (&["run", "nobody"], 125, "nobody"),

@@ -6,7 +6,7 @@ use cow::stack::{History, Origin, Stack};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::commands::layers::cut;
+use crate::commands::listing::cut;
 use crate::context::Session;
 use crate::exit::usage;
 use crate::inspect::{self, Contents, FileFacts, Subject, Target, path_text, short_step};

@@ -8,12 +8,14 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::context::Session;
 use crate::exit::FAILED;
 use crate::inspect::{self, Space, Target};
-use crate::names::printable;
+use crate::names::{printable, short};
 use crate::paint::{Colour, Paint};
+use crate::template::Template;
 use crate::{output, units};
 use rules::{Rules, parse_part, parse_size};
 
@@ -42,6 +44,9 @@ pub(crate) struct Args {
     /// Print JUnit's XML
     #[arg(long)]
     junit: bool,
+    /// A template, for each rule: {{.Rule}} {{.Passed}} {{.Limit}} {{.Found}} {{.Name}} {{.ID}}, `table ...`
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "junit")]
+    format: Option<String>,
     /// An image, layer or container, or an archive
     #[arg(value_name = "IMAGE")]
     target: String,
@@ -77,6 +82,7 @@ struct Check {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
+    let template = args.format.as_deref().map(Template::parse).transpose()?;
     let rules = rules(args)?;
     let subject = inspect::open(session, &Target::parse(&args.target)?)?;
     let space = Space::of(&subject)?;
@@ -97,6 +103,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
         output::json(&mut out, &report)?;
     } else if args.junit {
         junit(&mut out, &report)?;
+    } else if let Some(template) = template {
+        let rows: Vec<_> = report.checks.iter().map(|check| row(&report, check)).collect();
+        output::lines(&mut out, &template, &[("ID", "IMAGE ID")], &rows)?;
     } else {
         render(&mut out, &report)?;
     }
@@ -151,6 +160,17 @@ fn check(rules: &Rules, space: &Space) -> Vec<Check> {
         });
     }
     checks
+}
+
+fn row(report: &Report, check: &Check) -> Value {
+    json!({
+        "Rule": check.rule,
+        "Passed": check.passed,
+        "Limit": check.limit,
+        "Found": check.found,
+        "Name": report.name,
+        "ID": report.id.as_deref().map_or("-", short),
+    })
 }
 
 fn render(out: &mut impl Write, report: &Report) -> io::Result<()> {

@@ -1,15 +1,18 @@
 //! `layerctl du`: what uses the space, of the whole store or within one image.
 
+mod duplicates;
 mod store;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::context::Session;
 use crate::inspect::{self, Kind, Space, Target};
-use crate::names::printable;
+use crate::names::{printable, short};
+use crate::template::Template;
 use crate::{output, units};
 
 /// How many files are told of each kind.
@@ -25,6 +28,15 @@ pub(crate) struct Args {
     /// All layers too
     #[arg(short, long)]
     verbose: bool,
+    /// Contents that the layers of the store have more than once
+    #[arg(long, conflicts_with_all = ["target", "verbose"])]
+    duplicates: bool,
+    /// A template. Of the store, for each image, container and (-v) layer: {{.Kind}} {{.Name}} {{.ID}}
+    /// {{.Size}} {{.Bytes}} {{.Shared}} {{.Exclusive}} {{.Users}}; of an image: {{.Name}} {{.ID}}
+    /// {{.Stored}} {{.Visible}} {{.Wasted}} {{.Duplicate}} {{.Efficiency}}; with --duplicates:
+    /// {{.Bytes}} {{.Size}} {{.Copies}} {{.Layers}} {{.SHA256}} {{.Paths}}; `table ...`
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
     /// An image, layer or container, or an archive or directory
     #[arg(value_name = "IMAGE")]
     target: Option<String>,
@@ -41,18 +53,38 @@ struct Report {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
-    let Some(target) = &args.target else { return store::run(session, args.verbose) };
+    let template = args.format.as_deref().map(Template::parse).transpose()?;
+    let template = template.as_ref();
+    if args.duplicates {
+        return duplicates::run(session, template);
+    }
+    let Some(target) = &args.target else { return store::run(session, args.verbose, template) };
     let subject = inspect::open(session, &Target::parse(target)?)?;
     let space = Space::of(&subject)?;
     let report = Report { kind: subject.kind, name: subject.name, id: subject.id, space };
     let mut out = session.out();
     if session.json {
         output::json(&mut out, &report)?;
+    } else if let Some(template) = template {
+        output::lines(&mut out, template, &[("ID", "IMAGE ID")], &[row(&report)])?;
     } else {
         render(&mut out, &report)?;
         out.flush()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn row(report: &Report) -> Value {
+    let space = &report.space;
+    json!({
+        "Name": report.name,
+        "ID": report.id.as_deref().map_or("-", short),
+        "Stored": units::size(space.stored),
+        "Visible": units::size(space.visible),
+        "Wasted": units::size(space.wasted),
+        "Duplicate": units::size(space.duplicate),
+        "Efficiency": format!("{:.2}%", space.efficiency * 100.0),
+    })
 }
 
 fn render(out: &mut impl Write, report: &Report) -> io::Result<()> {

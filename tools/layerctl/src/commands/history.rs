@@ -5,10 +5,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::commands::layers::cut;
+use crate::commands::listing::Full;
 use crate::context::Session;
 use crate::inspect::{self, Contents, Step, Subject, Target, short_step, steps};
-use crate::names::short;
 use crate::template::Template;
 use crate::{output, units};
 
@@ -30,9 +29,8 @@ pub(crate) struct Args {
     /// {{.Comment}}, `table ...`
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
-    /// Print ids and steps in full
-    #[arg(long)]
-    no_trunc: bool,
+    #[command(flatten)]
+    full: Full,
     /// An image, layer or container, or an archive
     #[arg(value_name = "IMAGE")]
     target: String,
@@ -58,7 +56,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<_> =
-        report.iter().map(|step| row(step, args.no_trunc)).collect::<anyhow::Result<_>>()?;
+        report.iter().map(|step| row(step, args.full)).collect::<anyhow::Result<_>>()?;
     output::lines(&mut out, &template, HEADINGS, &rows)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -91,19 +89,15 @@ fn gather(subject: &Subject) -> anyhow::Result<Vec<StepReport>> {
     Ok(found.into_iter().rev().map(report).collect())
 }
 
-fn row(report: &StepReport, full: bool) -> anyhow::Result<Value> {
+fn row(report: &StepReport, full: Full) -> anyhow::Result<Value> {
     let step = &report.step;
     let created_by = short_step(&step.created_by);
     Ok(json!({
         "Layer": step.layer.map_or_else(|| "-".to_owned(), |layer| layer.to_string()),
-        "DiffID": match &report.diff_id {
-            Some(id) if full => id.clone(),
-            Some(id) => short(id).to_owned(),
-            None => "-".to_owned(),
-        },
+        "DiffID": full.id(report.diff_id.as_deref()),
         "CreatedSince": units::ago(step.created.as_deref()),
         "CreatedAt": units::at(step.created.as_deref())?,
-        "CreatedBy": if full { created_by } else { cut(&created_by, STEP_WIDTH) },
+        "CreatedBy": full.text(created_by, STEP_WIDTH),
         "Size": units::size(report.size),
         "Comment": step.comment.as_deref().unwrap_or_default(),
     }))

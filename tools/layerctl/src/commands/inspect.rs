@@ -1,19 +1,19 @@
-//! `layerctl inspect`: all that is known of images and containers.
+//! `layerctl inspect`: all that is known of images, layers and containers.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use layerd_api::ClientError;
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::exit::{FAILED, tell};
+use crate::inspect::{find_layer, known};
 use crate::names::printable;
 use crate::output;
 use crate::template::Template;
 
-/// Show all that is known of images and containers, as JSON
+/// Show all that is known of images, layers and containers, as JSON
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Look for this kind only
@@ -31,6 +31,7 @@ pub(crate) struct Args {
 enum Kind {
     Container,
     Image,
+    Layer,
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
@@ -59,29 +60,28 @@ fn what(kind: Option<Kind>) -> &'static str {
     match kind {
         Some(Kind::Container) => "container",
         Some(Kind::Image) => "image",
-        None => "container or image",
+        Some(Kind::Layer) => "layer",
+        None => "container, image or layer",
     }
 }
 
-/// A container of that name, else an image.
+/// A container of that name, else an image, else a layer of images by the beginning of an id.
 fn find(context: &Context, name: &str, kind: Option<Kind>) -> anyhow::Result<Option<Value>> {
-    if kind != Some(Kind::Image)
+    let wanted = |this| kind.is_none_or(|kind| kind == this);
+    if wanted(Kind::Container)
         && let Some(container) = known(context.client.container(name))?
     {
         return Ok(Some(serde_json::to_value(container)?));
     }
-    if kind != Some(Kind::Container)
+    if wanted(Kind::Image)
         && let Some(image) = known(context.client.image(name))?
     {
         return Ok(Some(serde_json::to_value(image)?));
     }
-    Ok(None)
-}
-
-fn known<T>(answer: Result<T, ClientError>) -> anyhow::Result<Option<T>> {
-    match answer {
-        Ok(object) => Ok(Some(object)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
+    if wanted(Kind::Layer)
+        && let Some(layer) = find_layer(&context.client, name)?
+    {
+        return Ok(Some(serde_json::to_value(layer)?));
     }
+    Ok(None)
 }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::commands::listing::Full;
 use crate::context::Session;
 use crate::inspect::{self, Contents, Kind, Layer, Subject, Target, short_step};
-use crate::names::short;
 use crate::template::Template;
 use crate::{output, units};
 
@@ -23,19 +23,18 @@ const HEADINGS: &[(&str, &str)] = &[
 /// How much of a step the table shows.
 const STEP_WIDTH: usize = 60;
 
-/// List the layers of an image, lowest first
+/// List the layers of an image, lowest first, or all of the store, each before those that lie on it
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A template: {{.Number}} {{.DiffID}} {{.ChainID}} {{.Parent}} {{.Driver}} {{.Size}}
     /// {{.Shared}} {{.Disk}} {{.Users}} {{.Files}} {{.CreatedSince}} {{.CreatedBy}}, `table ...`
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
-    /// Print ids and steps in full
-    #[arg(long)]
-    no_trunc: bool,
-    /// An image, layer or container, or an archive
+    #[command(flatten)]
+    full: Full,
+    /// An image, layer or container, or an archive; all layers of the store without it
     #[arg(value_name = "IMAGE")]
-    target: String,
+    target: Option<String>,
 }
 
 /// The report.
@@ -51,8 +50,9 @@ struct Report {
     layers: Vec<LayerReport>,
 }
 
+/// A layer and its space, which is known without looking at its files.
 #[derive(Debug, Serialize)]
-struct LayerReport {
+struct LayerSpace {
     #[serde(flatten)]
     layer: Layer,
     /// Bytes of file content in it.
@@ -60,6 +60,12 @@ struct LayerReport {
     /// The same, if more than one image has it.
     shared: u64,
     on_disk: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct LayerReport {
+    #[serde(flatten)]
+    space: LayerSpace,
     files: u64,
     dirs: u64,
     others: u64,
@@ -68,14 +74,26 @@ struct LayerReport {
 
 pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let template = Template::parse(args.format.as_deref().unwrap_or(TABLE))?;
-    let subject = inspect::open(session, &Target::parse(&args.target)?)?;
-    let report = gather(&subject)?;
+    let (rows, json) = match &args.target {
+        Some(target) => {
+            let report = gather(&inspect::open(session, &Target::parse(target)?)?)?;
+            let rows =
+                report.layers.iter().map(|layer| row(&layer.space, Some(layer.files), args.full));
+            (rows.collect::<Vec<_>>(), serde_json::to_value(&report)?)
+        }
+        None => {
+            let layers = inspect::all_layers(&session.context()?.client)?;
+            let layers = layers.into_iter().map(|(layer, size)| LayerSpace::new(layer, size));
+            let layers: Vec<_> = layers.collect();
+            let rows = layers.iter().map(|layer| row(layer, None, args.full)).collect();
+            (rows, serde_json::to_value(&layers)?)
+        }
+    };
     let mut out = session.out();
     if session.json {
-        output::json(&mut out, &report)?;
+        output::json(&mut out, &json)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<_> = report.layers.iter().map(|layer| row(layer, args.no_trunc)).collect();
     output::lines(&mut out, &template, HEADINGS, &rows)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -85,14 +103,11 @@ fn gather(subject: &Subject) -> anyhow::Result<Report> {
     let layers = subject.layers.iter().zip(stack.layers()).map(|(layer, index)| {
         let (size, counts) = (index.content_size(), index.counts());
         LayerReport {
-            size,
-            shared: if layer.images.len() > 1 { size } else { 0 },
-            on_disk: layer.on_disk(),
+            space: LayerSpace::new(layer.clone(), size),
             files: counts.files,
             dirs: counts.dirs,
             others: counts.others,
             whiteouts: counts.whiteouts,
-            layer: layer.clone(),
         }
     });
     let layers: Vec<_> = layers.collect();
@@ -100,19 +115,22 @@ fn gather(subject: &Subject) -> anyhow::Result<Report> {
         kind: subject.kind,
         name: subject.name.clone(),
         id: subject.id.clone(),
-        size: layers.iter().map(|layer| layer.size).sum(),
-        shared: layers.iter().map(|layer| layer.shared).sum(),
+        size: layers.iter().map(|layer| layer.space.size).sum(),
+        shared: layers.iter().map(|layer| layer.space.shared).sum(),
         layers,
     })
 }
 
-fn row(report: &LayerReport, full: bool) -> Value {
+impl LayerSpace {
+    fn new(layer: Layer, size: u64) -> Self {
+        let shared = if layer.images.len() > 1 { size } else { 0 };
+        Self { size, shared, on_disk: layer.on_disk(), layer }
+    }
+}
+
+fn row(report: &LayerSpace, files: Option<u64>, full: Full) -> Value {
     let layer = &report.layer;
-    let id = |id: &Option<String>| match id {
-        Some(id) if full => id.clone(),
-        Some(id) => short(id).to_owned(),
-        None => "-".to_owned(),
-    };
+    let id = |id: &Option<String>| full.id(id.as_deref());
     let drivers: Vec<_> = layer.kept.iter().map(|kept| kept.driver.as_str()).collect();
     let driver = match &layer.blob {
         Some(blob) => blob.compression.clone(),
@@ -130,30 +148,8 @@ fn row(report: &LayerReport, full: bool) -> Value {
         "Shared": units::size(report.shared),
         "Disk": report.on_disk.map_or_else(|| "-".to_owned(), units::size),
         "Users": layer.images.len() + layer.containers.len(),
-        "Files": report.files,
+        "Files": files.map_or_else(|| "-".to_owned(), |files| files.to_string()),
         "CreatedSince": units::ago(step.and_then(|step| step.created.as_deref())),
-        "CreatedBy": if full { created_by } else { cut(&created_by, STEP_WIDTH) },
+        "CreatedBy": full.text(created_by, STEP_WIDTH),
     })
-}
-
-/// The beginning of a text, with a mark where it goes on.
-pub(crate) fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width - 1).chain(['…']).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_steps_are_cut() {
-        for (text, expected) in
-            [("short", "short"), ("12345678", "12345678"), ("123456789", "1234567…")]
-        {
-            assert_eq!(cut(text, 8), expected, "{text}");
-        }
-    }
 }

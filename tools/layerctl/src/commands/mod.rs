@@ -27,3 +27,4 @@ pub(crate) mod tree;
 pub(crate) mod verify;
 
 mod filter;
+mod listing;

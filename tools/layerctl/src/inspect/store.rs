@@ -10,9 +10,10 @@ use cow::index::{Builder, Content, Index};
 use cow::meta::{Device, Time};
 use cow::tar::{Entry, EntryKind, Reader, Segment};
 use image::ImageConfig;
-use layerd_api::{Client, ClientError, ImageDetails, LayerFile, LayerSummary};
+use layerd_api::{Client, ClientError, ImageDetails, ImageSummary, LayerFile, LayerSummary};
 
-use super::archive::pick;
+use super::pick::{pick, wanted};
+use super::steps::steps;
 use super::subject::{Contents, Kept, Kind, Layer, Layers, SHORTEST_ID, Sink, Subject, Verified};
 use crate::names::{familiar, short};
 
@@ -56,25 +57,86 @@ pub(crate) fn open(client: &Client, name: &str) -> anyhow::Result<Subject> {
 
 /// A layer that is named by the beginning of its chainID or diffID, in an image that has it.
 fn layer(client: &Client, name: &str) -> anyhow::Result<Subject> {
-    let digits = name.strip_prefix("sha256:").unwrap_or(name);
-    let is_hex = digits.len() >= SHORTEST_ID && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    let begins = |id: &str| id.strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(digits));
-    let layers = if is_hex { client.layers()? } else { Vec::new() };
-    let mut found: Vec<_> = layers.iter().filter(|layer| begins(&layer.chain_id)).collect();
-    if found.is_empty() {
-        found = layers.iter().filter(|layer| begins(&layer.diff_id)).collect();
-    }
-    let layer = match found[..] {
-        [layer] => layer,
-        [] => bail!("no such image, container or layer: {name}"),
-        _ => bail!("{name} is the beginning of several layers' ids"),
-    };
+    let layer = find_layer(client, name)?;
+    let layer = layer.with_context(|| format!("no such image, container or layer: {name}"))?;
     let image = layer.images.first().with_context(|| format!("no image has the layer {name}"))?;
     let image = client.image(image)?;
     let called = called(&image);
     let id = image.image.id.clone();
     let subject = Parts::of(client, &image)?.subject(client, Kind::Image, called, id)?;
     subject.up_to(&layer.chain_id)
+}
+
+/// A layer of images by the beginning of its chainID, else of its diffID.
+pub(crate) fn find_layer(client: &Client, name: &str) -> anyhow::Result<Option<LayerSummary>> {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    if digits.len() < SHORTEST_ID || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    let begins = |id: &str| id.strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(digits));
+    let layers = client.layers()?;
+    let mut found: Vec<_> = layers.iter().filter(|layer| begins(&layer.chain_id)).collect();
+    if found.is_empty() {
+        found = layers.iter().filter(|layer| begins(&layer.diff_id)).collect();
+    }
+    match found[..] {
+        [] => Ok(None),
+        [layer] => Ok(Some(layer.clone())),
+        _ => bail!("{name} is the beginning of several layers' ids"),
+    }
+}
+
+/// All layers of images, each followed by those that lie on it, with its content's size in bytes. A
+/// layer's number is its place above the lowest one.
+pub(crate) fn all_layers(client: &Client) -> anyhow::Result<Vec<(Layer, u64)>> {
+    let images = client.images()?;
+    let names = names(&images);
+    let (mut steps_of, mut ids) = (BTreeMap::new(), images.iter());
+    let summaries = client.layers()?;
+    while steps_of.len() < summaries.len()
+        && let Some(image) = ids.next()
+    {
+        // A config is asked for only if it says something new.
+        if image.layers.iter().all(|chain| steps_of.contains_key(chain)) {
+            continue;
+        }
+        let Some(details) = known(client.image(&image.id))? else { continue };
+        let config: ImageConfig = serde_json::from_value(details.config)
+            .with_context(|| format!("the config of {}", image.id))?;
+        let mut made: BTreeMap<usize, _> = steps(&config, image.layers.len())
+            .into_iter()
+            .filter_map(|step| Some((step.layer?, step)))
+            .collect();
+        for (at, chain) in image.layers.iter().enumerate() {
+            steps_of.entry(chain.clone()).or_insert_with(|| made.remove(&(at + 1)));
+        }
+    }
+    let mut on: BTreeMap<Option<&str>, Vec<&LayerSummary>> = BTreeMap::new();
+    for layer in &summaries {
+        on.entry(layer.parent.as_deref()).or_default().push(layer);
+    }
+    let mut found = Vec::with_capacity(summaries.len());
+    // Of several on one the first comes first.
+    let mut next: Vec<_> = on.remove(&None).unwrap_or_default();
+    next.reverse();
+    let mut next: Vec<_> = next.into_iter().map(|layer| (layer, 1)).collect();
+    while let Some((layer, number)) = next.pop() {
+        let mut facts = facts(layer, number, &names);
+        facts.step = steps_of.remove(&layer.chain_id).flatten();
+        found.push((facts, layer.size));
+        let above = on.remove(&Some(layer.chain_id.as_str())).unwrap_or_default();
+        next.extend(above.into_iter().rev().map(|layer| (layer, number + 1)));
+    }
+    Ok(found)
+}
+
+/// How people call images, by id.
+fn names(images: &[ImageSummary]) -> BTreeMap<String, String> {
+    let called = |image: &ImageSummary| match image.names.first() {
+        Some(name) => familiar(name).to_owned(),
+        None => short(&image.id).to_owned(),
+    };
+    images.iter().map(|image| (image.id.clone(), called(image))).collect()
 }
 
 fn called(image: &ImageDetails) -> String {
@@ -103,15 +165,7 @@ impl Parts {
     fn of(client: &Client, image: &ImageDetails) -> anyhow::Result<Self> {
         let config = serde_json::from_value(image.config.clone())
             .with_context(|| format!("the config of {}", image.image.id))?;
-        let names: BTreeMap<String, String> = client
-            .images()?
-            .into_iter()
-            .map(|image| {
-                let name = image.names.first().map(|name| familiar(name).to_owned());
-                let name = name.unwrap_or_else(|| short(&image.id).to_owned());
-                (image.id, name)
-            })
-            .collect();
+        let names = names(&client.images()?);
         let known: BTreeMap<String, LayerSummary> =
             client.layers()?.into_iter().map(|layer| (layer.chain_id.clone(), layer)).collect();
         let mut layers = Vec::new();
@@ -189,8 +243,7 @@ impl Layers for Store {
         rows: &[usize],
         sink: &mut Sink<'_>,
     ) -> anyhow::Result<()> {
-        let wanted: BTreeMap<u64, usize> =
-            rows.iter().filter_map(|row| Some((index.get(*row)?.offset()?, *row))).collect();
+        let wanted = wanted(index, rows);
         match &self.layers[layer] {
             At::Layer(chain) => {
                 pick(&mut Reader::new(self.client.layer_tar(chain)?), &wanted, sink)

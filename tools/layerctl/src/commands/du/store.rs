@@ -64,7 +64,11 @@ struct LayerSpace {
     containers: usize,
 }
 
-pub(super) fn run(session: &Session, verbose: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    session: &Session,
+    verbose: bool,
+    template: Option<&Template>,
+) -> anyhow::Result<ExitCode> {
     let client = &session.context()?.client;
     let mut containers = Vec::new();
     for container in client.containers(true)? {
@@ -77,6 +81,16 @@ pub(super) fn run(session: &Session, verbose: bool) -> anyhow::Result<ExitCode> 
         output::json(&mut out, &report)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(template) = template {
+        let headings = [("Bytes", "ON DISK")];
+        output::lines(&mut out, template, &headings, &rows(&report, verbose))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    render(&mut out, &report, verbose)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(out: &mut impl std::io::Write, report: &Report, verbose: bool) -> anyhow::Result<()> {
     let total = |kind: &str, count: usize, bytes: u64, reclaimable: Option<u64>| {
         json!({
             "Kind": kind,
@@ -89,22 +103,50 @@ pub(super) fn run(session: &Session, verbose: bool) -> anyhow::Result<ExitCode> 
         total("layers", report.layers.len(), report.layers_bytes, Some(report.reclaimable)),
         total("containers", report.containers.len(), report.containers_bytes, None),
     ];
-    table(&mut out, "{{.Kind}}\\t{{.Count}}\\t{{.Bytes}}\\t{{.Reclaimable}}", &totals)?;
+    table(out, "{{.Kind}}\\t{{.Count}}\\t{{.Bytes}}\\t{{.Reclaimable}}", &totals)?;
     let images: Vec<_> = report.images.iter().map(image_row).collect();
     let format =
         "{{.Image}}\\t{{.ID}}\\t{{.Size}}\\t{{.Bytes}}\\t{{.Shared}}\\t{{.Exclusive}}\\t{{.Users}}";
-    section(&mut out, format, &images)?;
+    section(out, format, &images)?;
     let containers: Vec<_> = report.containers.iter().map(container_row).collect();
-    section(&mut out, "{{.Container}}\\t{{.ID}}\\t{{.Image}}\\t{{.Bytes}}", &containers)?;
+    section(out, "{{.Container}}\\t{{.ID}}\\t{{.Image}}\\t{{.Bytes}}", &containers)?;
     if verbose {
         let layers: Vec<_> = report.layers.iter().map(layer_row).collect();
-        section(
-            &mut out,
-            "{{.Layer}}\\t{{.Driver}}\\t{{.Size}}\\t{{.Bytes}}\\t{{.Users}}",
-            &layers,
-        )?;
+        section(out, "{{.Layer}}\\t{{.Driver}}\\t{{.Size}}\\t{{.Bytes}}\\t{{.Users}}", &layers)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+/// Everything that has space, a row each with the same fields.
+fn rows(report: &Report, verbose: bool) -> Vec<Value> {
+    let row = |kind: &str, name: &str, id: &str, users: usize, sizes: [Option<u64>; 4]| {
+        let [size, bytes, shared, exclusive] =
+            sizes.map(|size| size.map_or_else(|| "-".to_owned(), units::size));
+        json!({
+            "Kind": kind,
+            "Name": name,
+            "ID": short(id),
+            "Size": size,
+            "Bytes": bytes,
+            "Shared": shared,
+            "Exclusive": exclusive,
+            "Users": users,
+        })
+    };
+    let images = report.images.iter().map(|image| {
+        let sizes = [image.size, image.bytes, image.shared, image.exclusive].map(Some);
+        row("image", &image.name, &image.id, image.containers, sizes)
+    });
+    let containers = report.containers.iter().map(|container| {
+        let sizes = [None, Some(container.bytes), None, Some(container.bytes)];
+        row("container", &container.name, &container.id, 0, sizes)
+    });
+    let layers = report.layers.iter().filter(|_| verbose).map(|layer| {
+        let sizes = [Some(layer.size), Some(layer.bytes), None, None];
+        let users = layer.images + layer.containers;
+        row("layer", &layer.drivers.join(","), &layer.chain_id, users, sizes)
+    });
+    images.chain(containers).chain(layers).collect()
 }
 
 fn table(out: &mut impl std::io::Write, format: &str, rows: &[Value]) -> anyhow::Result<()> {
