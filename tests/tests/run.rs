@@ -4,14 +4,14 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use tempfile::TempDir;
 use tests::archive;
-use tests::daemon::{Daemon, layerctl};
+use tests::daemon::{Daemon, Finish as _, layerctl};
 use tests::host;
-use tests::root::mounts_below;
+use tests::root::{TempRoot, mounts_below};
 
 const NAME: &str = "localhost/deep:1";
 
@@ -92,6 +92,83 @@ fn a_container_changes_its_own_layer_alone() {
         daemon.layerctl(["rmi", "localhost/changed:1"]).ok();
         assert_eq!(daemon.client().info().expect("info").layers, 0, "{driver}: no layer is left");
     }
+}
+
+/// Writes so many MiB, and tells what came of it and how much was written.
+fn writes(mib: u32) -> String {
+    format!(
+        "dd if=/dev/zero of=/grown bs=1M count={mib} 2>&1 | grep -o 'quota exceeded'; stat -c %s /grown"
+    )
+}
+
+#[test]
+fn a_size_limits_one_container_and_no_other() {
+    if !host::provides(&["busybox", "mkfs.btrfs", "btrfs"]) {
+        return;
+    }
+    const MIB: u64 = 1 << 20;
+    let dir = TempDir::new().expect("a directory");
+    let archive = deep(&dir, 2);
+    let root = TempRoot::for_driver("btrfs", "size");
+    let mount = root.path().to_str().expect("UTF-8");
+    let daemon = Daemon::start_on(&root, ["--driver", "btrfs"]);
+    daemon.layerctl(["import".as_ref(), archive.as_os_str()]).ok();
+    let groups = || {
+        let said = Command::new("btrfs").args(["qgroup", "show", mount]).finish().ok();
+        said.lines().filter(|line| line.starts_with("0/")).count()
+    };
+    let size = ["run", "--name", "limited", "--storage-opt", "size=64m", NAME, "sh", "-c"];
+    let said = daemon.layerctl(size.into_iter().chain([writes(100).as_str()])).ok();
+    let (refused, written) = said.split_once('\n').expect("two lines");
+    assert_eq!(refused, "quota exceeded", "{said}");
+    let written: u64 = written.trim().parse().expect("a number");
+    assert!((60 * MIB..=64 * MIB).contains(&written), "{written} bytes were written");
+
+    let other = daemon.layerctl(["run", "--rm", NAME, "sh", "-c", writes(100).as_str()]).ok();
+    assert_eq!(other, format!("{}\n", 100 * MIB), "another container of the image");
+
+    let shown = |field| {
+        let format = format!("{{{{.driver_data.{field}}}}}");
+        let text = daemon.layerctl(["inspect", "--format", &format, "limited"]).ok();
+        text.trim().parse::<u64>().unwrap_or_else(|_| panic!("{field} is {text:?}"))
+    };
+    assert_eq!(shown("Size"), 64 * MIB);
+    assert!((written..66 * MIB).contains(&shown("ExclusiveBytes")), "{}", shown("ExclusiveBytes"));
+    let _ = shown("SharedBytes");
+    let limited = groups();
+    daemon.layerctl(["rm", "limited"]).ok();
+    // Ended, it has deleted what it deletes behind its calls; the kernel's cleaner is woken.
+    let _dir = daemon.stop();
+    for what in ["filesystem", "subvolume"] {
+        Command::new("btrfs").args([what, "sync", mount]).finish().ok();
+    }
+    assert!(groups() < limited, "the limit is there without the container");
+}
+
+#[test]
+fn a_driver_without_quotas_refuses_a_size_by_its_name() {
+    if !host::provides(&["busybox"]) {
+        return;
+    }
+    let dir = TempDir::new().expect("a directory");
+    let archive = deep(&dir, 1);
+    for driver in ["overlay2", "fuse", "vfs"] {
+        // In memory, where no file system keeps project quotas.
+        let root = TempRoot::in_memory("no-size");
+        let daemon = Daemon::start_on(&root, ["--driver", driver]);
+        daemon.layerctl(["import".as_ref(), archive.as_os_str()]).ok();
+        let told = daemon.layerctl(["run", "--storage-opt", "size=64m", NAME, "true"]);
+        assert_eq!(told.code, Some(125), "{driver}: {told:?}");
+        for part in [driver, "size", "quota"] {
+            assert!(told.stderr.contains(part), "{driver}: no word of {part}: {told:?}");
+        }
+        let unknown = daemon.layerctl(["run", "--storage-opt", "colour=red", NAME, "true"]);
+        assert!(unknown.stderr.contains("colour"), "{driver}: {unknown:?}");
+        assert_eq!(daemon.layerctl(["ps", "-aq"]).ok(), "", "{driver}: a container is left");
+    }
+    let daemon = Daemon::start();
+    let told = daemon.layerctl(["run", "--storage-opt", "size", "image", "true"]);
+    assert_eq!(told.code, Some(125), "an option without a value: {told:?}");
 }
 
 #[test]

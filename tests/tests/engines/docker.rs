@@ -2,11 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use tests::daemon::Daemon;
+use tests::daemon::{Daemon, Finish as _};
 use tests::engines::{self, Docker};
 use tests::host;
 use tests::root::TempRoot;
+
+/// How long the kernel may take to free a subvolume.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Deletes, replaces a directory, copies in, and reads all of it back, in six steps.
 const DOCKERFILE: &str = "\
@@ -37,6 +42,10 @@ fn docker_works_on_every_driver() {
         let daemon = Daemon::start_on(&root, layerd(driver));
         let docker = Docker::start(root.path());
         images_are_built(&root, &docker);
+        match driver {
+            "btrfs" => a_size_is_kept(&root, &docker),
+            other => a_size_is_refused(&docker, other),
+        }
         let container = containers_change(&root, &docker);
 
         // Docker is asked to end, layerd is killed: both find what they had.
@@ -87,6 +96,49 @@ fn containers_change(root: &TempRoot, docker: &Docker) -> String {
         assert_eq!(files.iter().any(|file| file == name), there, "{name} in the export: {files:?}");
     }
     container
+}
+
+/// A limited container is stopped at its limit, and no other notices.
+fn a_size_is_kept(root: &TempRoot, docker: &Docker) {
+    const MIB: u64 = 1 << 20;
+    let script = "dd if=/dev/zero of=/grown bs=1M count=100 2>&1 | grep -o 'quota exceeded'; \
+                  stat -c %s /grown";
+    let limited = ["run", "--name", "limited", "--network=none", "--storage-opt", "size=64m"];
+    let said = docker.run(limited.into_iter().chain(["base", "sh", "-c", script])).ok();
+    let written = said.strip_prefix("quota exceeded\n").expect("refused with the reason");
+    let written: u64 = written.trim().parse().expect("a number");
+    assert!((60 * MIB..=64 * MIB).contains(&written), "{written} bytes were written");
+    let other = run(docker, "base", script).ok();
+    assert_eq!(other, format!("{}\n", 100 * MIB), "another container of the image");
+
+    let data = docker.run(["inspect", "--format", "{{json .GraphDriver.Data}}", "limited"]).ok();
+    let data: serde_json::Value = serde_json::from_str(&data).expect("JSON");
+    let number =
+        |key: &str| data[key].as_str().and_then(|text| text.parse::<u64>().ok()).expect(key);
+    assert_eq!(number("Size"), 64 * MIB, "{data}");
+    assert!((written..66 * MIB).contains(&number("ExclusiveBytes")), "{data}");
+    let _ = number("SharedBytes");
+    docker.run(["rm", "limited"]).ok();
+
+    // The limit goes with the subvolume, once the kernel's cleaner, which a sync wakes, has come to it.
+    let group = format!("0/{}", number("Subvolume"));
+    let root = root.path().to_str().expect("UTF-8");
+    let btrfs = |arguments: &[&str]| Command::new("btrfs").args(arguments).finish().ok();
+    let deadline = Instant::now() + PATIENCE;
+    while btrfs(&["qgroup", "show", root]).lines().any(|line| line.starts_with(&group)) {
+        assert!(Instant::now() < deadline, "the quota group {group} is left");
+        btrfs(&["filesystem", "sync", root]);
+    }
+}
+
+/// A driver that can keep no size says so, and by its name.
+fn a_size_is_refused(docker: &Docker, driver: &str) {
+    let limited = ["run", "--rm", "--network=none", "--storage-opt", "size=64m", "base", "true"];
+    let refused = docker.run(limited);
+    assert_eq!(refused.code, Some(125), "{driver}: {refused:?}");
+    for part in [driver, "option size"] {
+        assert!(refused.stderr.contains(part), "{driver}: no word of {part}: {refused:?}");
+    }
 }
 
 fn everything_goes(root: &TempRoot, docker: &Docker, container: &str) {

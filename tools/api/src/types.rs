@@ -306,6 +306,9 @@ pub struct CreateContainerRequest {
     /// The command in place of the image's `Cmd`; empty keeps it.
     #[serde(default)]
     pub command: Vec<String>,
+    /// Options that the driver gets for the container's writable layer (`size`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub storage_opt: BTreeMap<String, String>,
     /// Overrides: empty or absent fields keep the image's; `env` is merged by name; `args` is
     /// ignored (see `command`).
     #[serde(default)]
@@ -343,6 +346,13 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// The snapshot that holds its changes.
     pub snapshot: String,
+    /// The driver that keeps them.
+    #[serde(default)]
+    pub driver: String,
+    /// What the driver tells of their layer, as `docker inspect` shows it (`UpperDir`, and where there are
+    /// quotas `Size`, `SharedBytes`, `ExclusiveBytes`); only where one container is looked at.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_data: BTreeMap<String, String>,
 }
 
 /// `GET /v1/containers?all=true`.

@@ -143,6 +143,8 @@ mod tests {
             },
             mounts: Vec::new(),
             snapshot: "s".to_owned(),
+            driver: "vfs".to_owned(),
+            driver_data: std::collections::BTreeMap::new(),
         }
     }
 

@@ -65,6 +65,9 @@ pub(crate) struct Args {
     /// The most processes; -1 is unlimited
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
+    /// An option of the driver for the container's writable layer, as size=10g
+    #[arg(long, value_name = "K=V", value_parser = storage_opt)]
+    storage_opt: Vec<(String, String)>,
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
@@ -102,6 +105,7 @@ pub(crate) fn run(context: Context, args: &Args) -> anyhow::Result<ExitCode> {
         auto_remove: args.rm,
         entrypoint: args.entrypoint.clone().map(entrypoint),
         command: command.to_vec(),
+        storage_opt: args.storage_opt.iter().cloned().collect(),
         spec: spec(args)?,
     };
     let container = context.client.create_container(&request)?;
@@ -171,6 +175,14 @@ fn spec(args: &Args) -> anyhow::Result<ContainerSpec> {
         pids_limit: args.pids_limit,
         stop_signal: args.stop_signal.clone(),
     })
+}
+
+/// Reads `K=V`; what it means, the driver judges.
+fn storage_opt(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not K=V")),
+    }
 }
 
 fn entrypoint(program: String) -> Vec<String> {

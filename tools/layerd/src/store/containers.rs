@@ -3,6 +3,7 @@
 //! The snapshot has the container's id as its key in a namespace of layerd's own, and its layer's
 //! metadata file holds the container as it was created.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cow::change::ChangeKind;
@@ -35,6 +36,8 @@ pub struct NewContainer {
     pub driver: Option<String>,
     /// Whether its runtime is to remove it when it has ended.
     pub auto_remove: bool,
+    /// Options that the driver gets for its writable layer.
+    pub options: BTreeMap<String, String>,
     /// In place of the image's `Entrypoint`; an empty list means none at all.
     pub entrypoint: Option<Vec<String>>,
     /// In place of the image's `Cmd`; empty keeps it.
@@ -117,6 +120,7 @@ impl Store {
             key: container.id.clone(),
             parent: image.layers.last().map(ToString::to_string),
             driver: Some(driver),
+            options: new.options.clone(),
             ..NewSnapshot::default()
         };
         if let Some(name) = &new.name {
@@ -170,6 +174,12 @@ impl Store {
     pub fn container_mounts(&self, reference: &str) -> Result<Vec<Mount>> {
         let container = self.container(reference)?;
         self.mounts_of(NAMESPACE, &container.id).map(|(_, mounts)| mounts)
+    }
+
+    /// What the driver tells of a container's writable layer.
+    pub fn container_metadata(&self, reference: &str) -> Result<BTreeMap<String, String>> {
+        let container = self.container(reference)?;
+        self.snapshot_metadata(NAMESPACE, &container.id)
     }
 
     /// Takes note of what a runtime reports.

@@ -19,6 +19,8 @@ fn container(spec: ContainerSpec) -> Container {
         spec,
         mounts: Vec::new(),
         snapshot: "s".into(),
+        driver: "vfs".into(),
+        driver_data: std::collections::BTreeMap::new(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `/v1/containers`.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use cow::change::ChangeKind;
 use layerd_api::{
@@ -46,6 +48,7 @@ pub(super) async fn create(
             name: request.name,
             driver: request.driver,
             auto_remove: request.auto_remove,
+            options: request.storage_opt,
             entrypoint: request.entrypoint,
             command: request.command,
             spec: request.spec,
@@ -67,7 +70,12 @@ pub(super) async fn list(
 }
 
 pub(super) async fn inspect(State(app): State<App>, Name(id): Name) -> ApiResult<Json<Container>> {
-    let container = app.store(move |store| with_mounts(store, &store.container(&id)?));
+    let container = app.store(move |store| {
+        let found = store.container(&id)?;
+        // Without it the rest is still worth knowing.
+        let driver_data = store.container_metadata(&found.id).unwrap_or_default();
+        Ok(Container { driver_data, ..with_mounts(store, &found)? })
+    });
     Ok(Json(container.await?))
 }
 
@@ -200,5 +208,7 @@ fn container(found: &catalogue::Container, mounts: Vec<Mount>) -> Container {
         spec: found.spec.clone(),
         mounts,
         snapshot: found.id.clone(),
+        driver: found.driver.clone(),
+        driver_data: BTreeMap::new(),
     }
 }
