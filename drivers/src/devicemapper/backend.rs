@@ -23,8 +23,10 @@ use crate::home::check::Required;
 use crate::home::commit::Sealing;
 use crate::home::meta::Meta;
 use crate::home::mounts::{Ending, MERGED};
+use crate::home::shift::map_mount;
 use crate::home::{Home, Layer};
 use crate::id::LayerId;
+use crate::id_map::IdMaps;
 use crate::whole::writable;
 
 impl Backend for DeviceMapper {
@@ -33,7 +35,8 @@ impl Backend for DeviceMapper {
     }
 
     fn able(&self) -> Capabilities {
-        Capabilities { quota: true, client_mounts: true, ..Capabilities::default() }
+        let id_map = self.maps_ids();
+        Capabilities { quota: true, client_mounts: true, id_map, ..Capabilities::default() }
     }
 
     fn check_size(&self, _call: HomeCall, _size: u64) -> Result<()> {
@@ -126,6 +129,9 @@ impl Backend for DeviceMapper {
                 if shown == Shown::Look {
                     mount_attr::set(&mount, &mount_attr::Change::READ_ONLY, false)
                         .map_err(|errno| cow::Error::sys("mount_setattr", &held.name, errno))?;
+                }
+                if let Some(maps) = &layer.meta().id_map {
+                    map_mount(&mount, maps)?;
                 }
                 cow_sys::mount::attach(&mount, target).map_err(|error| {
                     let kind = ErrorKind::of_io(error.io());
@@ -224,6 +230,18 @@ impl Backend for DeviceMapper {
 }
 
 impl DeviceMapper {
+    /// Whether this kernel mounts the file system with mapped ids.
+    fn maps_ids(&self) -> bool {
+        *self.maps_ids.get_or_init(|| {
+            let attempt = || {
+                let maps = IdMaps::trial()?;
+                let held = self.devices.hold(self.base.thin(), Use::Read)?;
+                map_mount(self.volumes.mount(&held.name, Shown::Sealed)?, &maps)
+            };
+            attempt().inspect_err(|error| tracing::debug!(%error, "no id maps")).is_ok()
+        })
+    }
+
     pub(super) fn meta(&self, id: &LayerId) -> cow::Result<Arc<Meta>> {
         let layer = self.home.layer(self.home.call("look at", id));
         let failed = |error: Error| {

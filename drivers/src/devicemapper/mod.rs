@@ -41,7 +41,7 @@ mod tool;
 mod volume;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cow::root::Root;
 
@@ -73,6 +73,8 @@ pub(crate) struct DeviceMapper {
     volumes: Volumes,
     base: Base,
     deferred_deletion: bool,
+    /// Whether the file system can be mounted with mapped ids, once that was tried.
+    maps_ids: OnceLock<bool>,
     growth: Arc<Growth>,
     /// Held for its drop, which ends the thread that watches the pool.
     _watcher: grow::Watcher,
@@ -107,6 +109,7 @@ impl DeviceMapper {
             volumes,
             base,
             deferred_deletion: options.deferred_deletion,
+            maps_ids: OnceLock::new(),
             growth,
             _watcher: watcher,
         })

@@ -27,7 +27,7 @@ mod layer;
 pub(crate) mod meta;
 pub(crate) mod mounts;
 mod rewrite;
-mod shift;
+pub(crate) mod shift;
 mod sync;
 
 use std::collections::HashSet;

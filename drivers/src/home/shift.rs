@@ -25,13 +25,18 @@ impl Home {
 
 /// A directory as a mount that is attached nowhere shows it, with mapped ids.
 pub(crate) fn map_directory(dir: impl AsFd, maps: &IdMaps) -> cow::Result<OwnedFd> {
-    let namespace = maps.namespace().map_err(|source| cow::Error::sys("map ids", "", source))?;
     let mount = cow_sys::mount::bind(dir, Path::new(""), false).map_err(|error| {
         cow::Error::refused("mount", "", error.to_string(), ErrorKind::of_io(error.io()))
     })?;
+    map_mount(&mount, maps)?;
+    Ok(mount)
+}
+
+/// Maps the ids of a mount that was never attached.
+pub(crate) fn map_mount(mount: impl AsFd, maps: &IdMaps) -> cow::Result<()> {
+    let namespace = maps.namespace().map_err(|source| cow::Error::sys("map ids", "", source))?;
     let change =
         mount_attr::Change { id_map: Some(namespace.as_fd()), ..mount_attr::Change::NOTHING };
-    mount_attr::set(&mount, &change, false)
-        .map_err(|errno| cow::Error::sys("mount_setattr", "", errno))?;
-    Ok(mount)
+    mount_attr::set(mount, &change, false)
+        .map_err(|errno| cow::Error::sys("mount_setattr", "", errno))
 }

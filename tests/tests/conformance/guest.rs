@@ -30,5 +30,5 @@ fn devicemapper_in_a_guest() {
 
 #[test]
 fn devicemapper_on_xfs_in_a_guest() {
-    run("xfs", &["layers::", "mounting::", "crash::"]);
+    run("xfs", &["layers::", "mounting::", "crash::", "id_maps::"]);
 }
