@@ -9,11 +9,16 @@ mod bench;
 mod cases;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use bench::{Bench, Log};
 use tests::random::{self, Random};
 use tests::uml::{self, Guest};
+
+/// How many random histories are compared.
+const ROUNDS: &str = "THIN_DIFF_ROUNDS";
 
 #[test]
 fn differences_are_exact_and_cost_what_changed_in_a_guest() {
@@ -24,12 +29,14 @@ fn differences_are_exact_and_cost_what_changed_in_a_guest() {
         .disk(2048)
         .variable("RUST_TEST_THREADS", "1")
         .patience(Duration::from_secs(300));
+    let rounds = std::env::var_os(ROUNDS);
+    let guest = rounds.into_iter().fold(guest, |guest, rounds| guest.variable(ROUNDS, rounds));
     let me = std::env::current_exe().expect("the path of this program");
-    let finished = guest.run(&me, ["--ignored", "--nocapture"]);
+    let finished = guest.run(&me, ["--ignored", "--nocapture", "--skip", "dies_"]);
     println!("{}", finished.stdout);
     assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
     let result = finished.stdout.lines().find(|line| line.starts_with("test result: ok."));
-    assert!(result.is_some_and(|line| line.contains(" 4 passed")), "{}", finished.stdout);
+    assert!(result.is_some_and(|line| line.contains(" 5 passed")), "{}", finished.stdout);
 }
 
 /// Every kind of change, told as it is: while the layer is mounted, when it is not, and after its commit.
@@ -49,10 +56,10 @@ fn every_kind_of_change() {
             let log = Log::default();
             let found = log.during(|| bench.changes(&layer, "1"));
             assert_eq!(found, *expected, "{name}, {when}");
-            assert_eq!(found, bench.walked(&layer, "1"), "{name}, {when}, walked");
             assert_eq!(log.walks(), [""; 0], "{name}, {when}: it was walked");
         };
         compare("mounted");
+        assert_eq!(bench.walked(&layer, "1"), *expected, "{name}, walked");
         bench.unmount(&layer);
         if number % 8 == 0 {
             compare("unmounted");
@@ -67,7 +74,8 @@ fn every_kind_of_change() {
 #[ignore = "runs in a guest"]
 fn random_work_is_found_as_the_double_walk_finds_it() {
     let bench = Bench::new(&[]);
-    for seed in 1..=3 {
+    let rounds = std::env::var(ROUNDS).map_or(2, |rounds| rounds.parse().expect("a number"));
+    for seed in 1..=rounds {
         let mut random = Random::new(seed);
         let mut log = Vec::new();
         let layer = |number: u64| format!("{seed}-{number}");
@@ -98,6 +106,51 @@ fn random_work_is_found_as_the_double_walk_finds_it() {
             }
         }
     }
+    assert_eq!(bench.findings(), [""; 0], "a snapshot that was taken for a comparison is left");
+}
+
+/// Says to a process of its own on which home it is to die.
+const HOME: &str = "LAYERD_TEST_HOME";
+
+#[test]
+#[ignore = "runs in a guest"]
+fn dies_in_a_comparison() {
+    let home = std::env::var_os(HOME).expect("a home");
+    let _ = bench::open(home.as_ref(), &[]).changes(&bench::id("2"), None);
+}
+
+#[test]
+#[ignore = "runs in a guest"]
+fn a_crash_in_a_comparison_leaves_what_repair_deletes() {
+    let mut bench = Bench::new(&[]);
+    bench.create("1", None);
+    bench.commit("1");
+    bench.create("2", Some("1"));
+    fs::write(bench.mount("2").join("new"), "x").unwrap();
+    bench.unmount("2");
+    bench.reopen_after(|home| {
+        let me = std::env::current_exe().expect("the path of this program");
+        let output = Command::new(me)
+            .args(["--ignored", "--exact", "dies_in_a_comparison"])
+            .env(HOME, home)
+            .env("LAYERD_CRASH_AT", "snapshot lent")
+            .output();
+        let output = output.expect("a process");
+        assert_eq!(output.status.signal(), Some(9), "it was not killed: {output:?}");
+    });
+    let findings = bench.findings();
+    assert!(findings.len() == 1 && findings[0].contains("belongs to no layer"), "{findings:?}");
+    bench.driver().repair().expect("repair");
+    assert_eq!(bench.findings(), [""; 0], "after the repair");
+    assert_eq!(bench.changes("2", "1"), ["Added /new"], "and all goes on");
+    // More numbers than one window has are taken, and none is left behind.
+    bench.mount("2");
+    for number in 0..70 {
+        let held = bench.driver().diff(&bench::id("2"), None, &mut std::io::sink());
+        held.unwrap_or_else(|error| panic!("diff {number}: {error}"));
+    }
+    bench.unmount("2");
+    assert_eq!(bench.findings(), [""; 0], "after more than a window of comparisons");
 }
 
 #[test]

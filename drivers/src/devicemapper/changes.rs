@@ -21,6 +21,7 @@ use cow::error::{Error, ErrorKind, Result};
 use cow::root::Root;
 
 use super::DeviceMapper;
+use super::crash;
 use super::devices::Held;
 use super::dm::{self, Thin, ThinId, Use};
 use super::options::FileSystem;
@@ -138,6 +139,7 @@ impl DeviceMapper {
         rustix::fs::syncfs(root.open_dir("")?).map_err(|errno| root.error("syncfs", "", errno))?;
         let origin = self.shown(meta)?.0;
         let id = self.pool.snapshot(origin.id, Owner::Call)?;
+        crash::point("snapshot lent");
         let mut snapshot = Snapshot { pool: &self.pool, id, held: None };
         drop((root, held));
         let thin = Thin { id, ..origin };

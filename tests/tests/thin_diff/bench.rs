@@ -23,53 +23,76 @@ pub(crate) fn id(text: &str) -> LayerId {
 
 /// A driver, and the pool it is on.
 pub(crate) struct Bench {
-    driver: Box<dyn Driver>,
-    /// Held for their drop, in this order.
-    _root: TempRoot,
+    driver: Option<Box<dyn Driver>>,
+    root: TempRoot,
+    /// Held for its drop, which comes last.
     _pool: ThinPool,
+}
+
+/// Opens a home on the pool.
+pub(crate) fn open(home: &Path, options: &[&str]) -> Box<dyn Driver> {
+    let name = format!("dm.thinpooldev={POOL}");
+    let mut all = vec![name.as_str(), "dm.basesize=512m", "dm.min_free_space=0"];
+    all.extend(options);
+    let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+    drivers::open("devicemapper", home, &all).expect("open")
 }
 
 impl Bench {
     pub(crate) fn new(options: &[&str]) -> Self {
         let pool = ThinPool::new(POOL, 1536);
         let root = TempRoot::new(POOL);
-        let name = format!("dm.thinpooldev={POOL}");
-        let mut all = vec![name.as_str(), "dm.basesize=512m", "dm.min_free_space=0"];
-        all.extend(options);
-        let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
-        let driver = drivers::open("devicemapper", &root.join("home"), &all).expect("open");
-        Self { driver, _root: root, _pool: pool }
+        let driver = Some(open(&root.join("home"), options));
+        Self { driver, root, _pool: pool }
+    }
+
+    pub(crate) fn driver(&self) -> &dyn Driver {
+        self.driver.as_deref().expect("an open driver")
+    }
+
+    /// Opens the driver again, with something done to its home in between.
+    pub(crate) fn reopen_after(&mut self, work: impl FnOnce(&Path)) {
+        self.driver = None;
+        let home = self.root.join("home");
+        work(&home);
+        self.driver = Some(open(&home, &[]));
+    }
+
+    /// What `check` says, of the pool's devices too.
+    pub(crate) fn findings(&self) -> Vec<String> {
+        let findings = self.driver().check().expect("check");
+        findings.into_iter().map(|finding| finding.problem).collect()
     }
 
     pub(crate) fn create(&self, name: &str, parent: Option<&str>) {
         let parent = parent.map(id);
-        self.driver.create(&id(name), parent.as_ref(), &CreateOptions::active()).expect(name);
+        self.driver().create(&id(name), parent.as_ref(), &CreateOptions::active()).expect(name);
     }
 
     pub(crate) fn create_sized(&self, name: &str, parent: &str, size: Option<u64>) {
         let options = CreateOptions { size, ..CreateOptions::active() };
-        self.driver.create(&id(name), Some(&id(parent)), &options).expect(name);
+        self.driver().create(&id(name), Some(&id(parent)), &options).expect(name);
     }
 
     pub(crate) fn mount(&self, name: &str) -> PathBuf {
-        self.driver.mount(&id(name), Access::Default).expect(name)
+        self.driver().mount(&id(name), Access::Default).expect(name)
     }
 
     pub(crate) fn unmount(&self, name: &str) {
-        self.driver.unmount(&id(name)).expect(name);
+        self.driver().unmount(&id(name)).expect(name);
     }
 
     pub(crate) fn commit(&self, name: &str) {
-        self.driver.commit(&id(name), &LayerRecord::default()).expect(name);
+        self.driver().commit(&id(name), &LayerRecord::default()).expect(name);
     }
 
     pub(crate) fn remove(&self, name: &str) {
-        self.driver.remove(&id(name)).expect(name);
+        self.driver().remove(&id(name)).expect(name);
     }
 
     /// The lines of a layer's changes.
     pub(crate) fn changes(&self, name: &str, base: &str) -> Vec<String> {
-        lines(&self.driver.changes(&id(name), Some(&id(base))).expect(name))
+        lines(&self.driver().changes(&id(name), Some(&id(base))).expect(name))
     }
 
     /// The same by walking both trees.
@@ -101,7 +124,7 @@ impl Bench {
     /// Has the file system of a layer that nobody has mounted checked and dated.
     pub(crate) fn fsck(&self, name: &str) {
         self.mount(name);
-        let keys = self.driver.metadata(&id(name)).expect(name);
+        let keys = self.driver().metadata(&id(name)).expect(name);
         let (number, device) = (&keys["DeviceId"], &keys["DeviceName"]);
         let size: u64 = keys["DeviceSize"].parse().expect("a number");
         self.unmount(name);
