@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::Fs;
-use crate::node::Node;
+use crate::node::{Node, State};
 use crate::union::{Name, Owned, Place};
 use crate::wire::{Args, Header, Out, SetAttr};
 
@@ -42,15 +42,18 @@ impl Fs {
 
     pub(super) fn op_readlink(&self, header: &Header, out: &mut Out) -> Result<(), Errno> {
         let node = self.table.get(header.node)?.live();
-        let (fd, name) = self.place(&node)?;
-        let target = rustix::fs::readlinkat(&*fd, &*name, Vec::new())?;
+        let target =
+            self.look_at(&node, |fd, name| rustix::fs::readlinkat(fd, name, Vec::new()))?;
         out.bytes(target.to_bytes());
         Ok(())
     }
 
     /// The directory fd and the name of a file; for a directory its own fd and no name.
     pub(super) fn place(&self, node: &Node) -> Result<(Arc<OwnedFd>, Name), Errno> {
-        let state = node.state();
+        self.place_in(&node.state())
+    }
+
+    fn place_in(&self, state: &State) -> Result<(Arc<OwnedFd>, Name), Errno> {
         if let Some(orphan) = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref()) {
             return Ok((Arc::clone(orphan), Name::from(OsStr::new(""))));
         }
@@ -61,6 +64,18 @@ impl Fs {
             }
             Place::File { dir, name, .. } => Ok((self.union.fds.get(dir)?, name.clone())),
         }
+    }
+
+    /// Looks at a file where it is, without a rename or a removal meanwhile: the kernel keeps these from
+    /// changes of the same file, but not from looks.
+    pub(super) fn look_at<T>(
+        &self,
+        node: &Node,
+        look: impl FnOnce(&OwnedFd, &OsStr) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let state = node.state();
+        let (fd, name) = self.place_in(&state)?;
+        look(&fd, &name)
     }
 
     /// Where a node's attributes are changed; it has been copied up.

@@ -6,15 +6,15 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Fs;
-use crate::node::Node;
+use crate::node::{Node, State};
 use crate::options::Redirects;
-use crate::union::{Found, Name, Place, RealDir, marks};
+use crate::union::{Found, Moving, Name, Place, RealDir, marks};
 use crate::wire::{Args, Header, op};
 
 /// One end of a rename.
@@ -154,9 +154,14 @@ impl Fs {
         let first = self.lift(from, source, to)?;
         let second = self.lift(to, victim, from)?;
         let (old, new) = (self.upper(from)?, self.upper(to)?);
+        let (mut first, second) = hold(&first, Some(&second));
+        let mut second = second.ok_or(Errno::INVAL)?;
+        let tops = (top(&first), top(&second));
+        let moving =
+            (tops.0.as_ref().map(|top| top.moving()), tops.1.as_ref().map(|top| top.moving()));
         rustix::fs::renameat_with(&*old.fd, from.name, &*new.fd, to.name, RenameFlags::EXCHANGE)?;
-        self.moved(&first, to, &new.dir);
-        self.moved(&second, from, &old.dir);
+        moved(&mut first, moving.0, to, &new.dir);
+        moved(&mut second, moving.1, from, &old.dir);
         Ok(())
     }
 
@@ -177,7 +182,7 @@ impl Fs {
         let (old, new) = (self.upper(from)?, self.upper(to)?);
         let hide = hide || self.union.lower_has(&from.stack, from.name)?;
         let replaced = victim.and_then(|found| Some((found, self.table.find(found.id)?.live())));
-        let mut held = replaced.as_ref().map(|(_, node)| node.state());
+        let (mut state, mut held) = hold(&node, replaced.as_ref().map(|(_, node)| node));
         let in_upper = victim.is_some_and(|found| match &found.place {
             Place::Dir(inner) => inner.first().is_some_and(|top| self.union.is_upper(top)),
             Place::File { dir, .. } => {
@@ -194,11 +199,14 @@ impl Fs {
             self.union.set_opaque(&new.fd, to.name)?;
             self.union.clear_dir(&new.fd, to.name)?;
         }
+        let top = top(&state);
+        let moving = top.as_ref().map(|top| top.moving());
         self.swap_in(&node, from, &old, to, &new, hide)?;
+        moved(&mut state, moving, to, &new.dir);
+        drop(state);
         if let (Some((found, victim)), Some(state)) = (&replaced, held.take()) {
             self.unnamed(found, victim, state, in_upper, (to.parent.id, to.name));
         }
-        self.moved(&node, to, &new.dir);
         Ok(())
     }
 
@@ -238,28 +246,44 @@ impl Fs {
             false => Ok(()),
         }
     }
+}
 
-    /// Records where a node is now.
-    fn moved(&self, node: &Node, to: &End<'_>, upper: &Arc<RealDir>) {
-        let mut state = node.state();
-        state.parent = Some(Arc::clone(&to.parent));
-        state.name = to.name.into();
-        match &mut state.place {
-            Place::Dir(stack) => {
-                if let Some(top) = stack.first() {
-                    top.moved(upper, to.name);
-                }
-            }
-            place @ Place::File { .. } => {
-                let data = match place {
-                    Place::File { data, .. } => data.take(),
-                    Place::Dir(_) => None,
-                };
-                *place = Place::File { dir: Arc::clone(upper), name: Name::from(to.name), data };
-            }
+/// Locks what is renamed and what it meets, so that nobody looks for them where they are no more.
+///
+/// In the order of their numbers: two files may meet each other by different names.
+fn hold<'a>(
+    node: &'a Node,
+    other: Option<&'a Arc<Node>>,
+) -> (MutexGuard<'a, State>, Option<MutexGuard<'a, State>>) {
+    match other {
+        Some(other) if other.id < node.id => {
+            let second = other.state();
+            (node.state(), Some(second))
         }
-        if let Some(extra) = &mut state.extra {
-            extra.orphan = None;
-        }
+        other => (node.state(), other.map(|other| other.state())),
+    }
+}
+
+/// The directory of the upper layer that a node is, if it is one.
+fn top(state: &State) -> Option<Arc<RealDir>> {
+    match &state.place {
+        Place::Dir(stack) => stack.first().cloned(),
+        Place::File { .. } => None,
+    }
+}
+
+/// Records where a node is now.
+fn moved(state: &mut State, moving: Option<Moving<'_>>, to: &End<'_>, upper: &Arc<RealDir>) {
+    state.parent = Some(Arc::clone(&to.parent));
+    state.name = to.name.into();
+    if let Some(moving) = moving {
+        moving.moved(upper, to.name);
+    }
+    if let Place::File { dir, name, .. } = &mut state.place {
+        *dir = Arc::clone(upper);
+        *name = Name::from(to.name);
+    }
+    if let Some(extra) = &mut state.extra {
+        extra.orphan = None;
     }
 }

@@ -5,9 +5,7 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::sync::Arc;
 
 use cow_sys::xattr;
 use rustix::fs::XattrFlags;
@@ -16,7 +14,7 @@ use rustix::io::Errno;
 use super::Fs;
 use super::create::DEFAULT_ACL;
 use crate::union::Overrides;
-use crate::union::{Name, Place};
+use crate::union::Place;
 use crate::wire::{Args, Header, Out};
 
 /// What is put into the name of a mark of an inner union.
@@ -66,10 +64,6 @@ impl Fs {
         list.push(0);
     }
 
-    fn attr_place(&self, header: &Header) -> Result<(Arc<OwnedFd>, Name), Errno> {
-        self.place(&self.table.get(header.node)?.live())
-    }
-
     pub(super) fn op_getxattr(
         &self,
         header: &Header,
@@ -79,8 +73,8 @@ impl Fs {
         let size = args.u32()?;
         args.u32()?;
         let attr = self.stored(args.string()?)?;
-        let (fd, name) = self.attr_place(header)?;
-        let value = xattr::get(&*fd, &name, &attr)?;
+        let node = self.table.get(header.node)?.live();
+        let value = self.look_at(&node, |fd, name| xattr::get(fd, name, &attr))?;
         answer(&value, size, out)
     }
 
@@ -94,8 +88,8 @@ impl Fs {
         if !self.options.xattrs {
             return Err(Errno::OPNOTSUPP);
         }
-        let (fd, name) = self.attr_place(header)?;
-        let all = match xattr::list(&*fd, &name) {
+        let node = self.table.get(header.node)?.live();
+        let all = match self.look_at(&node, |fd, name| xattr::list(fd, name)) {
             Err(Errno::OPNOTSUPP) => Vec::new(),
             answer => answer?,
         };
@@ -140,8 +134,7 @@ impl Fs {
         let attr = self.stored(args.string()?)?;
         let node = self.table.get(header.node)?.live();
         // Nothing is copied up to remove what is not there.
-        let (fd, name) = self.place(&node)?;
-        xattr::get(&*fd, &name, &attr)?;
+        self.look_at(&node, |fd, name| xattr::get(fd, name, &attr))?;
         self.copy_up_metadata(&node)?;
         let (fd, name) = self.place(&node.live())?;
         xattr::remove(&*fd, &name, &attr)

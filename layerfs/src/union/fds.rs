@@ -115,11 +115,9 @@ impl RealDir {
         place.parent.as_ref().map(|parent| (Arc::clone(parent), place.name.clone()))
     }
 
-    /// Records that the directory was renamed.
-    pub fn moved(&self, parent: &Arc<RealDir>, name: &OsStr) {
-        let mut place = lock(&self.place);
-        place.parent = Some(Arc::clone(parent));
-        place.name = name.into();
+    /// Keeps everybody from learning where it is while it is being renamed.
+    pub fn moving(&self) -> Moving<'_> {
+        Moving(lock(&self.place))
     }
 
     /// Its path below the layer's root, without a leading slash.
@@ -138,6 +136,18 @@ impl RealDir {
             path.push(name);
         }
         path
+    }
+}
+
+/// A directory that is being renamed.
+#[derive(Debug)]
+pub struct Moving<'a>(MutexGuard<'a, Place>);
+
+impl Moving<'_> {
+    /// Records where it is now.
+    pub fn moved(mut self, parent: &Arc<RealDir>, name: &OsStr) {
+        self.0.parent = Some(Arc::clone(parent));
+        self.0.name = name.into();
     }
 }
 
@@ -167,44 +177,65 @@ impl FdCache {
     /// The fd of a directory, opened below its parent's when it is not open.
     pub fn get(&self, dir: &Arc<RealDir>) -> Result<Arc<OwnedFd>, Errno> {
         dir.used.store(true, Ordering::Relaxed);
-        if let Some(fd) = lock(&dir.fd).as_ref() {
-            return Ok(Arc::clone(fd));
-        }
-        // Upwards to the nearest ancestor that is open (a root always is), then down again.
-        let mut chain = vec![Arc::clone(dir)];
-        let mut fd = loop {
-            let (parent, _) = chain.last().and_then(|last| last.place()).ok_or(Errno::STALE)?;
-            let open = lock(&parent.fd).clone();
-            match open {
-                Some(fd) => break fd,
-                None => chain.push(parent),
+        loop {
+            if let Some(fd) = dir.open_fd() {
+                return Ok(fd);
             }
-        };
-        while let Some(next) = chain.pop() {
-            fd = self.open_below(&fd, &next)?;
+            if let Some(fd) = self.open(dir)? {
+                return Ok(fd);
+            }
         }
-        Ok(fd)
     }
 
-    fn open_below(&self, parent: &OwnedFd, dir: &Arc<RealDir>) -> Result<Arc<OwnedFd>, Errno> {
-        let name = lock(&dir.place).name.clone();
-        let fresh = match open_dir(parent, &name) {
+    /// Opens a directory; none if one on the way was renamed meanwhile.
+    fn open(&self, dir: &Arc<RealDir>) -> Result<Option<Arc<OwnedFd>>, Errno> {
+        // Upwards to the nearest ancestor that is open (a root always is), then down again.
+        let mut chain = Vec::new();
+        let mut next = Arc::clone(dir);
+        let mut fd = loop {
+            let (parent, name) = next.place().ok_or(Errno::STALE)?;
+            let open = parent.open_fd();
+            chain.push((next, Arc::clone(&parent), name));
+            match open {
+                Some(fd) => break fd,
+                None => next = parent,
+            }
+        };
+        while let Some((next, parent, name)) = chain.pop() {
+            let opened = self.open_below(&fd, &name);
+            // What has this name by now may be another.
+            let same =
+                |(above, now): (Arc<RealDir>, Name)| Arc::ptr_eq(&above, &parent) && now == name;
+            if !next.place().is_some_and(same) {
+                return Ok(None);
+            }
+            fd = self.keep(&next, opened?);
+        }
+        Ok(Some(fd))
+    }
+
+    fn open_below(&self, parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+        match open_dir(parent, name) {
             Err(Errno::MFILE) => {
                 // Somebody else took the fds that were counted on.
                 self.shrink();
-                open_dir(parent, &name)
+                open_dir(parent, name)
             }
             answer => answer,
-        };
-        let fresh = Arc::new(fresh?);
+        }
+    }
+
+    /// Keeps the fd of a directory, unless there is one by now.
+    fn keep(&self, dir: &Arc<RealDir>, fresh: OwnedFd) -> Arc<OwnedFd> {
         let mut slot = lock(&dir.fd);
         if let Some(fd) = slot.as_ref() {
-            return Ok(Arc::clone(fd));
+            return Arc::clone(fd);
         }
+        let fresh = Arc::new(fresh);
         *slot = Some(Arc::clone(&fresh));
         drop(slot);
         self.admit(dir);
-        Ok(fresh)
+        fresh
     }
 
     /// Closes half of the fds, the oldest first.
@@ -243,5 +274,32 @@ pub(super) fn open_dir(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno>
             rustix::fs::openat(parent, name, flags | OFlags::PATH, Mode::empty())
         }
         answer => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_opened_where_it_is_after_a_rename() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("old")).expect("a directory");
+        std::fs::create_dir(dir.path().join("other")).expect("a directory");
+        let root = std::fs::File::open(dir.path()).expect("the root");
+        let root = RealDir::root(0, root.into());
+        let moving = RealDir::child(&root, OsStr::new("old"));
+        let below = RealDir::child(&moving, OsStr::new("below"));
+        std::fs::create_dir(dir.path().join("old/below")).expect("a directory");
+        let cache = FdCache::new(16);
+        std::thread::scope(|scope| {
+            let held = moving.moving();
+            let opener = scope.spawn(|| cache.get(&below).map(drop));
+            std::fs::rename(dir.path().join("old"), dir.path().join("new")).expect("a rename");
+            std::fs::rename(dir.path().join("other"), dir.path().join("old")).expect("another");
+            held.moved(&root, OsStr::new("new"));
+            assert_eq!(opener.join().expect("a thread"), Ok(()), "found under its new name");
+        });
+        assert_eq!(below.path(), "new/below", "the path follows");
     }
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub use copyup::{Copied, Lower};
-pub use fds::{FdCache, Name, RealDir, lock};
+pub use fds::{FdCache, Moving, Name, RealDir, lock};
 pub use list::{Entry, Listing};
 pub(crate) use merge::stat;
 pub use merge::{Found, Place};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::stage::{Stage, may_mount};
@@ -59,5 +60,40 @@ fn root_a_directory_that_was_forgotten_is_the_one_that_its_files_know() {
     assert_eq!(mode("moved/a"), 0o600, "the name by which it was copied up");
     assert_eq!(mode("two/b"), 0o600, "the other one");
     drop(file);
+    stage.unmount(&mount);
+}
+
+#[test]
+fn root_an_open_file_is_seen_while_it_is_renamed() {
+    if !may_mount() {
+        return;
+    }
+    let mut stage = Stage::new();
+    fs::write(stage.path("low").join("lower"), "x").expect("a file");
+    let options = stage.layers(&["low"], "top");
+    let mount = stage.layerfs("m", &options);
+    fs::write(mount.join("upper"), "x").expect("a file");
+    for first in ["lower", "upper"] {
+        let file = fs::File::open(mount.join(first)).expect("a file");
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let look = || {
+                while !done.load(Ordering::Relaxed) {
+                    let length = file.metadata().map(|meta| meta.len());
+                    assert_eq!(length.ok(), Some(1), "{first} by its fd");
+                }
+            };
+            scope.spawn(look);
+            scope.spawn(look);
+            let mut name = mount.join(first);
+            for round in 0..1500 {
+                let next = mount.join(format!("{first}-{round}"));
+                fs::rename(&name, &next).expect("a rename");
+                name = next;
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        drop(file);
+    }
     stage.unmount(&mount);
 }
