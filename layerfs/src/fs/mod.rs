@@ -253,7 +253,7 @@ impl Fs {
             op::READ => self.op_read(header, args, out),
             op::WRITE => self.op_write(header, args, out),
             op::STATFS => self.op_statfs(out),
-            op::RELEASE => self.op_release(header),
+            op::RELEASE => self.op_release(header, args),
             op::FSYNC => self.op_fsync(header, args),
             op::FSYNCDIR => self.op_fsyncdir(header),
             op::SETXATTR => self.op_setxattr(header, args),

@@ -23,6 +23,8 @@ use crate::wire::{Args, Header, Out};
 const KEEP_CACHE: u32 = 1 << 1;
 const NOFLUSH: u32 = 1 << 5;
 const PASSTHROUGH: u32 = 1 << 7;
+/// `__FMODE_EXEC` of the kernel, which sends it along with the flags of open(2).
+const EXEC: u32 = 1 << 5;
 /// `FUSE_OPEN_KILL_SUIDGID`.
 const KILL_SUIDGID: u32 = 1 << 0;
 
@@ -46,6 +48,10 @@ impl Fs {
         }
         let truncate = flags.contains(OFlags::TRUNC);
         let write = truncate || !(flags & OFlags::RWMODE).is_empty();
+        if truncate && node.state().extra.as_ref().is_some_and(|extra| extra.runs > 0) {
+            // The kernel refuses to write what runs before it asks us, but to cut it only afterwards.
+            return Err(Errno::TXTBSY);
+        }
         if write {
             self.copy_up(&node, truncate.then_some(0))?;
             if node.is_superseded() {
@@ -59,7 +65,11 @@ impl Fs {
                 self.kill_set_ids(&node)?;
             }
         }
+        let run = flags.bits() & EXEC != 0;
         let (flags, backing) = self.opened(&node, write, None)?;
+        if run {
+            node.state().extra().runs += 1;
+        }
         out.open(0, flags, backing);
         Ok(())
     }
@@ -210,11 +220,16 @@ impl Fs {
         self.files.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn op_release(&self, header: &Header) -> Result<(), Errno> {
+    pub(super) fn op_release(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {
+        args.u64()?;
+        let flags = args.u32()?;
         let node = self.table.get(header.node)?;
         let mut state = node.state();
         let Some(extra) = &mut state.extra else { return Ok(()) };
         extra.opens = extra.opens.saturating_sub(1);
+        if flags & EXEC != 0 {
+            extra.runs = extra.runs.saturating_sub(1);
+        }
         if extra.opens > 0 {
             return Ok(());
         }

@@ -48,6 +48,8 @@ pub struct State {
 pub struct Extra {
     /// How many open files there are.
     pub opens: u32,
+    /// How many of them were opened to be executed.
+    pub runs: u32,
     /// What the kernel reads and writes without us; after the last close it may stay for the next
     /// open.
     pub backing: Option<Arc<Backing>>,

@@ -2,10 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::stage::{Stage, may_mount};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::stage::{Stage, has_program, may_mount};
 
 #[test]
 fn root_directories_made_beside_removals_are_new() {
@@ -96,4 +102,51 @@ fn root_an_open_file_is_seen_while_it_is_renamed() {
         drop(file);
     }
     stage.unmount(&mount);
+}
+
+#[test]
+fn root_a_program_that_runs_cannot_be_cut() {
+    if !may_mount() || !has_program("sleep") {
+        return;
+    }
+    let mut stage = Stage::new();
+    let sleep = PathBuf::from("/bin/sleep");
+    fs::copy(&sleep, stage.path("low").join("lower")).expect("a program");
+    let options = stage.layers(&["low"], "top");
+    for more in ["passthrough=1", "passthrough=0"] {
+        let mount = stage.layerfs("m", &format!("{options},{more}"));
+        fs::copy(&sleep, mount.join("upper")).expect("a program");
+        for name in ["lower", "upper"] {
+            let path = mount.join(name);
+            let mut program = Command::new(&path).arg("100").spawn().expect("it runs");
+            // Flags that the standard library refuses.
+            let cut = || {
+                let flags = OFlags::RDONLY | OFlags::TRUNC | OFlags::CLOEXEC;
+                rustix::fs::open(&path, flags, Mode::empty()).map(drop)
+            };
+            for flags in [OFlags::WRONLY, OFlags::RDWR] {
+                let opened = rustix::fs::open(&path, flags, Mode::empty()).map(drop);
+                assert_eq!(opened, Err(Errno::TXTBSY), "{more}, {name}, {flags:?}");
+            }
+            assert_eq!(cut(), Err(Errno::TXTBSY), "{more}, {name}, cut");
+            let length = fs::metadata(&path).expect("stat").len();
+            assert_eq!(length, fs::metadata(&sleep).expect("stat").len(), "{more}, {name}, whole");
+            assert!(program.try_wait().expect("its state").is_none(), "{more}, {name}, it runs");
+            program.kill().expect("kill");
+            program.wait().expect("wait");
+            if name == "lower" && more == "passthrough=1" {
+                // It is to run below the next mount as well.
+                continue;
+            }
+            // The kernel tells of its end without waiting for an answer.
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while let Err(error) = cut() {
+                let busy = error == Errno::TXTBSY && Instant::now() < deadline;
+                assert!(busy, "{more}, {name}, cut at rest: {error}");
+                thread::yield_now();
+            }
+            assert_eq!(fs::metadata(&path).expect("stat").len(), 0, "{more}, {name}, cut at rest");
+        }
+        stage.unmount(&mount);
+    }
 }
