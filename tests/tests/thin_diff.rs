@@ -39,7 +39,8 @@ fn differences_are_exact_and_cost_what_changed_in_a_guest() {
     assert!(result.is_some_and(|line| line.contains(" 5 passed")), "{}", finished.stdout);
 }
 
-/// Every kind of change, told as it is: while the layer is mounted, when it is not, and after its commit.
+/// Every kind of change, told as it is: while the layer is mounted, and of some when it is not, and after
+/// their commit.
 #[test]
 #[ignore = "runs in a guest"]
 fn every_kind_of_change() {
@@ -64,8 +65,10 @@ fn every_kind_of_change() {
         if number % 8 == 0 {
             compare("unmounted");
         }
-        bench.commit(&layer);
-        compare("committed");
+        if number % 3 == 0 {
+            bench.commit(&layer);
+            compare("committed");
+        }
         bench.remove(&layer);
     }
 }

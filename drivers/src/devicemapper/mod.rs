@@ -30,6 +30,7 @@ mod dm;
 mod free;
 mod grow;
 mod layer;
+mod loops;
 mod lvm;
 mod metadata;
 mod options;
@@ -195,7 +196,7 @@ fn open_pool(dm: Dm, home: &Home, options: &Options) -> cow::Result<Pool> {
         }
         None => PoolFile::new(Setup::make(&dm, home.root(), options)?)?,
     };
-    let name = file.setup.activate(&dm, home.root(), home.path())?;
+    let name = file.setup.activate(&dm, home.root(), home.path(), options)?;
     let fd = home.root().try_clone_to_owned().map_err(|e| cow::Error::sys("dup", "", e))?;
     let pool = Pool::open(dm, name, fd, file.clone(), options)?;
     if file.base.is_none() {

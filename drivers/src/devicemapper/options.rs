@@ -98,8 +98,8 @@ pub(super) struct Options {
     /// From how many per cent in use the pool grows, and by how many per cent of its size.
     pub(super) extend_threshold: u64,
     pub(super) extend_percent: u64,
-    pub(super) loop_data_size: u64,
-    pub(super) loop_metadata_size: u64,
+    pub(super) loop_data_size: Option<u64>,
+    pub(super) loop_metadata_size: Option<u64>,
 }
 
 /// The size of a layer's file system when nothing is said.
@@ -132,8 +132,8 @@ impl Options {
             metadata_percent: read.percent("thinp_metapercent", 1..=50)?.unwrap_or(1),
             extend_threshold: read.percent("thinp_autoextend_threshold", 50..=100)?.unwrap_or(80),
             extend_percent: read.percent("thinp_autoextend_percent", 1..=1000)?.unwrap_or(20),
-            loop_data_size: given.size(call, "loopdatasize")?.unwrap_or(100 << 30),
-            loop_metadata_size: given.size(call, "loopmetadatasize")?.unwrap_or(2 << 30),
+            loop_data_size: given.size(call, "loopdatasize")?,
+            loop_metadata_size: given.size(call, "loopmetadatasize")?,
         };
         options.check(read)?;
         Ok(options)
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(named.source, Source::Pool("/dev/mapper/vg-pool".into()), "a bare name");
         assert_eq!(Options::parse::<&str>(CALL, &[]).unwrap().source, Source::Unsaid);
         let loops = Options::parse(CALL, &["dm.loopdatasize=1g"]).unwrap();
-        assert_eq!((loops.source, loops.loop_data_size), (Source::Loop, 1 << 30));
+        assert_eq!((loops.source, loops.loop_data_size), (Source::Loop, Some(1 << 30)));
     }
 
     #[test]

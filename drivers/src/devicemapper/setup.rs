@@ -7,7 +7,8 @@ use cow::error::{Error, ErrorKind, Result};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::dm::{Dm, SECTOR, Use};
+use super::dm::Dm;
+use super::loops;
 use super::lvm::Lvm;
 use super::options::{Options, Source};
 use super::tool;
@@ -17,8 +18,6 @@ use crate::home::fs;
 const INTENT: &str = "setup.json";
 /// The longest of it that is read.
 const MAX_INTENT: u64 = 64 << 10;
-/// Where the files of loop devices are.
-const LOOP_DIR: &str = "loop";
 
 /// Where a pool comes from, as the home remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +63,7 @@ impl Setup {
                     "devicemapper: usage of loopback devices is strongly discouraged for \
                      production use; give dm.directlvm_device or dm.thinpooldev"
                 );
-                make_loop(home, options)
+                loops::make(home, options)
             }
         }
         .inspect(|_| tracing::debug!(version = dm.version(), "device mapper"))
@@ -97,8 +96,14 @@ impl Setup {
         }
     }
 
-    /// Sees that the pool's device is there, and gives its name.
-    pub(super) fn activate(&self, dm: &Dm, home: BorrowedFd<'_>, path: &Path) -> Result<String> {
+    /// Sees that the pool's device is there, as large as the options say, and gives its name.
+    pub(super) fn activate(
+        &self,
+        dm: &Dm,
+        home: BorrowedFd<'_>,
+        path: &Path,
+        options: &Options,
+    ) -> Result<String> {
         match self {
             Self::Given { pool } => dm.name_of(pool),
             Self::DirectLvm { lvm, .. } => {
@@ -109,8 +114,11 @@ impl Setup {
                 Ok(name)
             }
             Self::Loop { name, block_size } => {
+                let grown = loops::grow(home, options)?;
                 if dm.info(name)?.is_none() {
-                    activate_loop(dm, home, path, name, *block_size)?;
+                    loops::activate(dm, home, path, name, *block_size)?;
+                } else if grown {
+                    loops::enlarge(dm, home, path, name, *block_size)?;
                 }
                 Ok(name.clone())
             }
@@ -130,13 +138,8 @@ impl Setup {
     /// Gives back what an open pool of loop devices holds, if nobody uses it.
     pub(super) fn release(&self, dm: &Dm, path: &Path) {
         let Self::Loop { name, .. } = self else { return };
-        if dm.remove(name, false).is_err() {
-            return;
-        }
-        for file in ["data", "metadata"] {
-            if let Ok(Some(device)) = attached(&path.join(LOOP_DIR).join(file)) {
-                let _ = tool::run("losetup", &["--detach", &device]);
-            }
+        if dm.remove(name, false).is_ok() {
+            loops::detach(path);
         }
     }
 }
@@ -234,63 +237,6 @@ pub(super) fn check_empty(device: &Path, force: bool) -> Result<()> {
         }
         _ => Err(ran.failure()),
     }
-}
-
-/// Makes sparse files for data and metadata.
-fn make_loop(home: BorrowedFd<'_>, options: &Options) -> Result<Setup> {
-    let dir = fs::ensure_dir(home, LOOP_DIR, 0o700)?;
-    for (name, size) in [("data", options.loop_data_size), ("metadata", options.loop_metadata_size)]
-    {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|errno| Error::sys("create", name, errno))?;
-        // A pool that a crash kept from its first layer begins anew: zeros are an empty one.
-        rustix::fs::ftruncate(&file, 0)
-            .and_then(|()| rustix::fs::ftruncate(&file, size))
-            .map_err(|errno| Error::sys("truncate", name, errno))?;
-    }
-    let stat = rustix::fs::fstat(&dir).map_err(|errno| Error::sys("stat", LOOP_DIR, errno))?;
-    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
-    let name = format!("layerd-{major}.{minor}-{}-pool", stat.st_ino);
-    Ok(Setup::Loop { name, block_size: options.block_size })
-}
-
-/// Attaches the files and makes the pool of them.
-fn activate_loop(
-    dm: &Dm,
-    home: BorrowedFd<'_>,
-    path: &Path,
-    name: &str,
-    block_size: u64,
-) -> Result<()> {
-    let dir = fs::open_dir(home, LOOP_DIR)?;
-    let mut devices = Vec::new();
-    for file in ["metadata", "data"] {
-        let path = path.join(LOOP_DIR).join(file);
-        let device = match attached(&path)? {
-            Some(device) => device,
-            None => {
-                let words = ["--find", "--show"].map(AsRef::as_ref);
-                let words = [&words[..], &[path.as_os_str()]].concat();
-                tool::run("losetup", &words)?.trim().to_owned()
-            }
-        };
-        devices.push(device);
-    }
-    let data = rustix::fs::statat(&dir, "data", rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| Error::sys("stat", "data", errno))?;
-    let sectors = u64::try_from(data.st_size).unwrap_or(0) / SECTOR;
-    let block = block_size / SECTOR;
-    let params = format!("{} {} {block} 0 1 error_if_no_space", devices[0], devices[1]);
-    let table = [(0, sectors / block * block, "thin-pool".to_owned(), params)];
-    dm.make(name, &table, Use::Write)
-}
-
-/// The loop device of a file, if it has one.
-fn attached(file: &Path) -> Result<Option<String>> {
-    let words = ["--noheadings", "--output", "NAME", "--associated"].map(AsRef::as_ref);
-    let text = tool::run("losetup", &[&words[..], &[file.as_os_str()]].concat())?;
-    Ok(text.split_whitespace().next().map(str::to_owned))
 }
 
 #[cfg(test)]
