@@ -35,6 +35,7 @@ const KEPT_APART: &[(&str, &[&str])] = &[
     ("fuser", &["layerfs"]),
     ("io-uring", &["cow-sys"]),
     ("devicemapper", &["drivers"]),
+    ("ratatui", &["layerctl"]),
     ("btrfs-uapi", &["drivers"]),
     ("anyhow", &["layerd", "layerun", "layerctl", "layerfs"]),
     ("clap", &["layerd", "layerun", "layerctl", "layerfs"]),

@@ -24,7 +24,7 @@ pub(super) fn draw(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
         format!("{mark}{at:>number$} {size:>SIZE$} {wasted:>SIZE$}  {step}")
     };
     let line = columns(" ", "#", "SIZE", "WASTED", "STEP");
-    Line::styled(cut(&line, inner.width.into()), theme.heading()).render(heading, buffer);
+    Line::styled(cut(&line, inner.width.into()), theme.faint()).render(heading, buffer);
     let Some(header) = &app.header else { return };
     // Once read, layers are known better.
     let layers = app.image.as_ref().map_or(&header.layers, |image| &image.layers);

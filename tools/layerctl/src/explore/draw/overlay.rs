@@ -111,7 +111,7 @@ fn draw_waste(image: &Image, list: List, theme: Theme, inner: Rect, buffer: &mut
     };
     let room = usize::from(inner.width);
     let text = columns("BYTES", "LAYER", "WHY", "FILE");
-    Line::styled(cut(&text, room), theme.heading()).render(heading, buffer);
+    Line::styled(cut(&text, room), theme.faint()).render(heading, buffer);
     let files = image.wasted_files.iter().enumerate().skip(list.top);
     for ((at, file), y) in files.zip(lines.y..lines.bottom()) {
         let why = if file.deleted { "deleted" } else { "overwritten" };

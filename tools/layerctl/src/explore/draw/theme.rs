@@ -32,14 +32,9 @@ impl Theme {
         }
     }
 
-    /// Of what is beside the point.
+    /// Of what is beside the point. Not dark grey: that is the background of some people's terminals.
     pub(super) fn faint(self) -> Style {
-        if self.colour { Style::new().fg(Color::DarkGray) } else { Style::new().dim() }
-    }
-
-    /// Of headings.
-    pub(super) fn heading(self) -> Style {
-        self.faint().add_modifier(Modifier::BOLD)
+        Style::new().dim()
     }
 
     /// Of a pane's frame.
@@ -54,10 +49,12 @@ impl Theme {
 
     /// Of the selected line, above its own colours.
     pub(super) fn selected(self, focused: bool) -> Style {
+        let style = Style::new().remove_modifier(Modifier::DIM);
         match (focused, self.colour) {
-            (true, _) => Style::new().add_modifier(Modifier::REVERSED),
-            (false, true) => Style::new().bg(Color::DarkGray).fg(Color::White).bold(),
-            (false, false) => Style::new().bold().underlined(),
+            // One colour from edge to edge.
+            (true, _) => style.fg(Color::Reset).reversed(),
+            (false, true) => style.bg(Color::DarkGray).fg(Color::White).bold(),
+            (false, false) => style.bold().underlined(),
         }
     }
 

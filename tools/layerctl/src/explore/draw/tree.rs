@@ -41,7 +41,7 @@ pub(super) fn draw(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let shown: Vec<_> = app.tree.rows(app.tree.list.top).take(height).collect();
     let columns = Shape::of(app.columns, inner.width, image, &shown);
     let text = cut(&columns.heading(), inner.width.into());
-    Line::styled(text, theme.heading()).render(heading, buffer);
+    Line::styled(text, theme.faint()).render(heading, buffer);
     if shown.is_empty() {
         let text = nothing(app, view);
         let line = Line::styled(text, theme.faint()).centered();
