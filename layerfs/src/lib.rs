@@ -4,8 +4,10 @@
 //! cannot be had: to processes without privileges, on kernels or file systems that refuse it. From
 //! below: [`union`] knows real directories and how they merge; [`node`] what the kernel was told of;
 //! [`fs`] what each request does; [`wire`] how requests and replies are laid out; [`transport`]
-//! carries them; [`mount`] attaches all that to a directory.
+//! carries them; [`mount`] attaches all that to a directory; [`ahead`] has the kernel told of names
+//! before it asks.
 
+pub mod ahead;
 pub mod error;
 pub mod fs;
 pub mod ids;

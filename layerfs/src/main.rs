@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
+use layerfs::ahead::lister;
 use layerfs::error::Error;
 use layerfs::fs::Fs;
 use layerfs::options::{KNOWN, Options};
@@ -97,6 +98,9 @@ fn complain(error: &anyhow::Error) {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os(lister::MARK).is_some() {
+        return lister::run();
+    }
     let typed = match parse(std::env::args_os().skip(1)) {
         Ok(Some(typed)) => typed,
         Ok(None) => return ExitCode::SUCCESS,

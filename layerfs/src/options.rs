@@ -83,6 +83,10 @@ pub struct Options {
     pub writeback: bool,
     /// Whether open files are handed to the kernel, where it can take them.
     pub passthrough: bool,
+    /// Whether directories are listed ahead of readers who look their names up one by one.
+    pub prefetch: bool,
+    /// Within which time the names of such a reader begin to come; only tests are more patient.
+    pub burst: Duration,
     /// What carries requests.
     pub transport: Transport,
     /// How the ring fails, to test that.
@@ -131,6 +135,8 @@ impl Default for Options {
             userxattr: false,
             writeback: true,
             passthrough: true,
+            prefetch: true,
+            burst: Duration::from_millis(2),
             transport: Transport::Auto,
             ring_fault: None,
             allow: Allow::Default,
@@ -169,6 +175,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("userxattr", "writes user.overlay. attributes"),
     ("writeback=0|1", "lets the kernel collect writes where passthrough is not used (1)"),
     ("passthrough=0|1", "lets the kernel read and write the layers' files itself (1)"),
+    ("prefetch=0|1", "lists directories whose names are looked up one by one (1)"),
     ("transport=auto|ring|device", "what carries requests: io_uring where it can be had (auto)"),
     ("allow_other, allow_root", "who may use the mount"),
     ("context=..., fast_ino=..., nfs_export=off, uuid=...", "accepted"),
@@ -323,6 +330,7 @@ impl Options {
             "userxattr" => self.userxattr = true,
             "writeback" => self.writeback = switch(name, text)?,
             "passthrough" => self.passthrough = switch(name, text)?,
+            "prefetch" => self.prefetch = switch(name, text)?,
             "transport" => {
                 self.transport = match text {
                     "auto" => Transport::Auto,
@@ -331,6 +339,7 @@ impl Options {
                     _ => return Err(Error::option(format!("transport={text}"))),
                 }
             }
+            "x-layerfs.burst" => self.burst = Duration::from_secs(number(name, text)?),
             "x-layerfs.ring-fault" => {
                 self.ring_fault = Some(match text {
                     "registration" => RingFault::Registration,

@@ -11,6 +11,8 @@ pub struct Stats {
     requests: [AtomicU64; op::END as usize],
     /// Files and directories copied up.
     pub copy_ups: AtomicU64,
+    /// Directories of which more was listed than anybody asked for.
+    pub listed_ahead: AtomicU64,
     /// Opens that were handed to the kernel.
     pub passthrough_opens: AtomicU64,
     /// Requests that came over the ring.
@@ -26,6 +28,7 @@ impl Default for Stats {
         Self {
             requests: std::array::from_fn(|_| AtomicU64::new(0)),
             copy_ups: AtomicU64::new(0),
+            listed_ahead: AtomicU64::new(0),
             passthrough_opens: AtomicU64::new(0),
             over_ring: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
@@ -58,6 +61,7 @@ impl fmt::Display for Stats {
         }
         for (name, counter) in [
             ("copy-ups", &self.copy_ups),
+            ("listed ahead", &self.listed_ahead),
             ("passthrough", &self.passthrough_opens),
             ("over the ring", &self.over_ring),
             ("handed over", &self.handed_over),

@@ -2,8 +2,9 @@
 //! the file system that gave them.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
 
+use rustix::fs::OFlags;
 use rustix::io::{Errno, Result};
 use rustix::path::Arg as _;
 
@@ -59,6 +60,35 @@ pub fn of(dir: impl AsFd, name: &OsStr) -> Result<FileHandle> {
     })
 }
 
+/// `open_by_handle_at(2)` - Opens the inode that a handle names, on the mount that `mount` is open on;
+/// the file is closed on exec.
+///
+/// # Errors
+/// `STALE` when there is no such inode any more; `PERM` without CAP_DAC_READ_SEARCH.
+pub fn open(mount: impl AsFd, handle: &FileHandle, flags: OFlags) -> Result<OwnedFd> {
+    let mut raw = Raw { length: 0, kind: handle.kind, bytes: [0; MAX] };
+    raw.bytes.get_mut(..handle.bytes.len()).ok_or(Errno::INVAL)?.copy_from_slice(&handle.bytes);
+    raw.length = u32::try_from(handle.bytes.len()).map_err(|_| Errno::INVAL)?;
+    let flags = (flags | OFlags::CLOEXEC).bits();
+    // SAFETY: `raw` says how many bytes follow its header, all of which are there; the kernel reads them
+    // alone.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_fd().as_raw_fd(),
+            &raw const raw,
+            libc::c_ulong::from(flags),
+        )
+    };
+    if fd < 0 {
+        let code = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        return Err(Errno::from_raw_os_error(code));
+    }
+    let fd = i32::try_from(fd).map_err(|_| Errno::BADF)?;
+    // SAFETY: the call gave this file to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// `struct fsuuid2` of `linux/fs.h`.
 #[repr(C)]
 struct Uuid {
@@ -79,5 +109,29 @@ pub fn file_system_uuid(file: impl AsFd) -> Result<[u8; 16]> {
     match answer {
         0 if uuid.length == 16 => Ok(uuid.bytes),
         _ => Err(Errno::NOTTY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_opens_the_file_that_it_was_read_from() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("f"), "x").expect("a file");
+        let root = std::fs::File::open(dir.path()).expect("open");
+        let Ok(handle) = of(&root, OsStr::new("f")) else { return };
+        std::fs::rename(dir.path().join("f"), dir.path().join("g")).expect("rename");
+        if let Err(error) = open(&root, &handle, OFlags::RDONLY) {
+            assert_eq!(error, Errno::PERM, "what only CAP_DAC_READ_SEARCH allows");
+            return;
+        }
+        let file = open(&root, &handle, OFlags::RDONLY).expect("opened by its handle");
+        let ino = |stat: rustix::fs::Stat| stat.st_ino;
+        let found = rustix::fs::statat(&root, "g", rustix::fs::AtFlags::empty()).map(ino);
+        assert_eq!(rustix::fs::fstat(&file).map(ino), found, "the same file under its new name");
+        let long = FileHandle { kind: handle.kind, bytes: vec![0; MAX + 1] };
+        assert_eq!(open(&root, &long, OFlags::RDONLY).err(), Some(Errno::INVAL), "no such handle");
     }
 }

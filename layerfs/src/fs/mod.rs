@@ -25,6 +25,7 @@ use rustix::io::Errno;
 
 pub use effort::Effort;
 
+use crate::ahead::Ahead;
 use crate::node::{Node, Table};
 use crate::options::Options;
 use crate::passthrough::Registry;
@@ -61,6 +62,7 @@ pub struct Fs {
     device: OnceLock<Arc<OwnedFd>>,
     backings: OnceLock<Arc<Registry>>,
     idle: idle::Idle,
+    ahead: Ahead,
     passthrough: AtomicBool,
     /// Real files that are open here, and how many there may be.
     files: AtomicUsize,
@@ -100,6 +102,7 @@ impl Fs {
         Ok(Self {
             table: Table::new(&root),
             union,
+            ahead: Ahead::new(options.prefetch, options.burst, options.timeout),
             options,
             stats: Stats::default(),
             listings: Mutex::default(),
@@ -169,6 +172,11 @@ impl Fs {
             stat.is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|kind| kind == OVERLAY))
         });
         if stacked { 2 } else { 1 }
+    }
+
+    /// Says where the mount is.
+    pub fn is_mounted_on(&self, point: &std::path::Path) {
+        self.ahead.is_mounted_on(point);
     }
 
     /// How many nodes, and how many directory fds there are.

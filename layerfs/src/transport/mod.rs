@@ -183,6 +183,7 @@ impl Session {
     /// No thread can be started; with `transport=ring`, the ring cannot be set up. The mount is still
     /// there then.
     pub fn start(self, point: &Path, gone: impl Fn() + Copy + Send + 'static) -> Result<Running> {
+        self.fs.is_mounted_on(point);
         let (sender, ends) = channel();
         let device = Arc::clone(&self.device);
         let failed = Arc::default();

@@ -123,7 +123,7 @@ fn root_it_detaches_and_ends_with_a_signal() {
 }
 
 /// The process whose arguments end with this mount point.
-fn server_of(point: &std::path::Path) -> Option<u32> {
+pub(crate) fn server_of(point: &std::path::Path) -> Option<u32> {
     let wanted = point.as_os_str().as_encoded_bytes();
     for entry in fs::read_dir("/proc").ok()? {
         let entry = entry.ok()?;

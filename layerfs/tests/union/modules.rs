@@ -1,6 +1,8 @@
 // The modules of both test programs: `union` mounts over the device, `ring` over io_uring.
 
 #[cfg(test)]
+mod ahead;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod failures;
