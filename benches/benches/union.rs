@@ -54,7 +54,8 @@ fn makers(ring: bool) -> Vec<Maker> {
     makers
 }
 
-/// Prints each maker's median as a multiple of the kernel's.
+/// Prints for each maker the median of what it took in each round as a multiple of what the kernel took
+/// in the same round.
 #[expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 fn table(makers: &[Maker], rows: &[(&Work, Times)]) {
     print!("\nunions: times slower than the kernel's overlay\n{:<32} {:>10}", "", "kernel ms");
@@ -65,11 +66,21 @@ fn table(makers: &[Maker], rows: &[(&Work, Times)]) {
     for (work, times) in rows {
         let base = median(&times[0]).as_secs_f64();
         print!("{:<32} {:>10.1}", work.name, base * 1000.0);
-        for times in &times[1..] {
-            print!(" {:>15.2}", median(times).as_secs_f64() / base);
+        for own in &times[1..] {
+            print!(" {:>15.2}", median_ratio(own, &times[0]));
         }
         println!(" {:>8.2}", work.target);
     }
+}
+
+fn median_ratio(own: &[Duration], others: &[Duration]) -> f64 {
+    let mut ratios: Vec<f64> = own
+        .iter()
+        .zip(others)
+        .map(|(own, other)| own.as_secs_f64() / other.as_secs_f64())
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
 }
 
 #[expect(clippy::print_stderr, reason = "a run takes minutes")]
@@ -112,7 +123,10 @@ fn main() -> Result<(), Failure> {
         }
         ground.sync()?;
         for (work, times) in &mut rows {
-            for (stand, times) in stands.iter_mut().zip(times) {
+            // Everybody comes first, last and after everybody else as often.
+            for turn in 0..makers.len() {
+                let turn = (turn + round) % makers.len();
+                let (stand, times) = (&mut stands[turn], &mut times[turn]);
                 let took = time(stand, work)
                     .map_err(|error| format!("{}: {}: {error}", stand.maker().name(), work.name))?;
                 // The first round warms up what all share.

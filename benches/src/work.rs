@@ -71,7 +71,7 @@ pub const ALL: &[Work] = &[
     row("list 20,000 names", 2.0, true, nothing, list_crowd),
     row("sequential read", 1.05, false, nothing, read_large),
     row("random read, 4 KiB", 1.05, false, nothing, read_scattered),
-    row("sequential write", 1.05, false, nothing, write_large),
+    row("sequential write", 1.05, false, take_pages, write_large),
     row("random write, 4 KiB", 1.05, false, make_target, write_scattered),
     row("copy-up of 256 MiB", 0.4, false, nothing, copy_up),
     row("chmod of 4,000 lower files", 1.0, true, nothing, chmod_lower),
@@ -199,6 +199,13 @@ fn write_large(root: &Path) -> Result<(), Failure> {
         at += block.len() as u64;
     }
     Ok(())
+}
+
+/// Has the machine's own machine give it the pages that are about to be written: a virtual machine gets
+/// memory when it first touches it, which takes longer than the writing.
+fn take_pages(root: &Path) -> Result<(), Failure> {
+    write_large(root)?;
+    Ok(fs::remove_file(root.join("written"))?)
 }
 
 fn make_target(root: &Path) -> Result<(), Failure> {
