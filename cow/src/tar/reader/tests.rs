@@ -1,8 +1,9 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers are small and the test's own")]
 
 use super::*;
-use crate::tar::Writer;
+use crate::error::ErrorKind;
 use crate::tar::header::seal;
+use crate::tar::{EntryKind, Writer};
 
 /// A reader that hands out at most so many bytes at a time, to find assumptions on buffering.
 struct Dribble<'a>(&'a [u8], usize);
