@@ -27,7 +27,7 @@ impl Fs {
         let mut held = node.as_ref().map(|node| node.state());
         let in_upper = self.has_upper(&stack, dir, name)?;
         if let (Some(state), Some(top)) = (held.as_mut(), stack.first()) {
-            self.pin(&found, state, top, name)?;
+            self.pin(state, top, name)?;
         }
         self.remove_name(&parent, &stack, name, in_upper)?;
         match (&node, held.take()) {
@@ -80,18 +80,18 @@ impl Fs {
     /// lose; a lower one stays where it is.
     pub(super) fn pin(
         &self,
-        found: &Found,
         state: &mut State,
         upper: &Arc<RealDir>,
         name: &OsStr,
     ) -> Result<(), Errno> {
         let Place::File { dir, name: known, data } = &state.place else { return Ok(()) };
         let pinned = state.extra.as_ref().is_some_and(|extra| extra.orphan.is_some());
-        if pinned || !self.union.is_upper(dir) || self.union.is_index(dir) {
+        if pinned || !self.union.is_upper(dir) {
             return Ok(());
         }
-        let _ = found;
-        if !Arc::ptr_eq(dir, upper) || &**known != name {
+        // The index loses its entry with the last name, whichever that is.
+        let indexed = self.union.is_index(dir);
+        if !indexed && (!Arc::ptr_eq(dir, upper) || &**known != name) {
             return Ok(());
         }
         let open = state.extra.as_ref().and_then(|extra| extra.file.as_ref());
@@ -101,7 +101,7 @@ impl Fs {
             _ => {
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let dir = self.union.fds.get(dir)?;
-                Arc::new(rustix::fs::openat(&*dir, name, flags, Mode::empty())?)
+                Arc::new(rustix::fs::openat(&*dir, &**known, flags, Mode::empty())?)
             }
         };
         state.extra().orphan = Some(fd);
@@ -128,19 +128,22 @@ impl Fs {
     }
 
     /// Whether no name leads to a file any more, after one was removed.
-    fn was_last_name(&self, found: &Found, state: &State) -> bool {
-        if found.stat.stx_nlink == 1 {
+    fn was_last_name(&self, found: &Found, state: &State, in_upper: bool) -> bool {
+        let Place::File { dir, .. } = &found.place else { return found.stat.stx_nlink == 1 };
+        let indexed = self.union.is_index(dir);
+        if found.stat.stx_nlink == 1 && !indexed {
             return true;
         }
-        let Place::File { dir, .. } = &found.place else { return false };
         if !self.union.is_upper(dir) {
             return false;
         }
+        // A name that only a lower layer had is counted until the index is told.
+        let names = if indexed && !in_upper { 1 } else { 0 };
         let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref());
         let here = OsStr::new("");
         match orphan {
             Some(fd) => crate::union::stat(fd, here)
-                .is_ok_and(|stat| i64::from(stat.stx_nlink) + self.union.links(fd, here) <= 0),
+                .is_ok_and(|stat| i64::from(stat.stx_nlink) + self.union.links(fd, here) <= names),
             None => false,
         }
     }
@@ -154,11 +157,19 @@ impl Fs {
         in_upper: bool,
         (parent, name): (u64, &OsStr),
     ) {
-        let last = node.is_dir() || self.was_last_name(found, &state);
+        let last = node.is_dir() || self.was_last_name(found, &state, in_upper);
         let by_this =
             state.parent.as_ref().is_some_and(|known| known.id == parent) && &*state.name == name;
         if last || by_this {
             state.parent = None;
+        }
+        if !last
+            && let Place::File { dir, .. } = &state.place
+            && self.union.is_index(dir)
+            && let Some(extra) = &mut state.extra
+        {
+            // Its entry in the index is there still.
+            extra.orphan = None;
         }
         let real = state.real;
         let lower = state.extra.as_ref().and_then(|extra| extra.lower);

@@ -190,8 +190,8 @@ impl Fs {
                     && (!self.union.is_index(dir) || crate::union::stat(&new.fd, to.name).is_ok())
             }
         });
-        if let (Some(found), Some(state)) = (victim, held.as_mut()) {
-            self.pin(found, state, &new.dir, to.name)?;
+        if let Some(state) = held.as_mut() {
+            self.pin(state, &new.dir, to.name)?;
         }
         if let Some(Place::Dir(_)) = victim.map(|victim| &victim.place)
             && in_upper

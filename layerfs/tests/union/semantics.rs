@@ -232,3 +232,37 @@ fn root_copy_up_keeps_times_and_owner() {
     assert_eq!(fs::read(mount.join("f")).expect("read"), b"12345", "and the content");
     stage.unmount(&mount);
 }
+
+#[test]
+fn root_a_file_with_several_lower_names_is_there_while_it_is_open() {
+    if !may_mount() {
+        return;
+    }
+    let mut stage = Stage::new();
+    for name in ["first", "second"] {
+        let low = stage.path("low");
+        fs::write(low.join(name), "text").expect("a file");
+        fs::hard_link(low.join(name), low.join(format!("{name}-too"))).expect("its link");
+    }
+    let options = stage.layers(&["low"], "top");
+    for (name, more) in [("first", "passthrough=1"), ("second", "passthrough=0")] {
+        let mount = stage.layerfs("m", &format!("{options},{more}"));
+        let file = OpenOptions::new().read(true).write(true).open(mount.join(name));
+        let file = file.expect("a copy-up");
+        let names = [name.to_owned(), format!("{name}-too")];
+        for (left, gone) in [(1, &names[1]), (0, &names[0])] {
+            fs::remove_file(mount.join(gone)).expect("one name less");
+            let mode = 0o600 + left;
+            let mode = fs::Permissions::from_mode(mode);
+            file.set_permissions(mode).unwrap_or_else(|error| panic!("{more}, {left}: {error}"));
+            file.set_len(4 + u64::from(left)).unwrap_or_else(|e| panic!("{more}, {left}: {e}"));
+            let meta = file.metadata().unwrap_or_else(|error| panic!("{more}, {left}: {error}"));
+            let seen = (meta.nlink(), meta.len(), meta.mode() & 0o777);
+            assert_eq!(seen, (left.into(), 4 + u64::from(left), 0o600 + left), "{more}, {left}");
+        }
+        drop(file);
+        stage.unmount(&mount);
+        let index = fs::read_dir(stage.path("top/work").join("work/../index"));
+        assert_eq!(index.map(Iterator::count).unwrap_or(0), 0, "{more}: the index is empty again");
+    }
+}
