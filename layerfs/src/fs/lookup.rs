@@ -148,10 +148,14 @@ impl Fs {
             Place::Dir(stack) if self.options.static_nlink || stack.len() > 1 => 1,
             Place::Dir(_) => stat.stx_nlink,
             Place::File { dir, name, .. } => {
-                if stat.stx_nlink < 2 || !self.union.index || !self.union.is_upper(dir) {
+                if !self.union.index || !self.union.is_upper(dir) {
                     return stat.stx_nlink;
                 }
                 let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref());
+                // The index holds a link of its own, unless the upper layer has no name any more.
+                if stat.stx_nlink < 2 && orphan.is_none() && !self.union.is_index(dir) {
+                    return stat.stx_nlink;
+                }
                 let more = match (orphan, self.union.fds.get(dir)) {
                     (Some(file), _) => self.union.links(file, OsStr::new("")),
                     (None, Ok(fd)) => self.union.links(&fd, name),

@@ -242,15 +242,18 @@ fn root_a_file_with_several_lower_names_is_there_while_it_is_open() {
     for name in ["first", "second"] {
         let low = stage.path("low");
         fs::write(low.join(name), "text").expect("a file");
-        fs::hard_link(low.join(name), low.join(format!("{name}-too"))).expect("its link");
+        for more in ["too", "also"] {
+            fs::hard_link(low.join(name), low.join(format!("{name}-{more}"))).expect("its link");
+        }
     }
     let options = stage.layers(&["low"], "top");
     for (name, more) in [("first", "passthrough=1"), ("second", "passthrough=0")] {
         let mount = stage.layerfs("m", &format!("{options},{more}"));
         let file = OpenOptions::new().read(true).write(true).open(mount.join(name));
         let file = file.expect("a copy-up");
-        let names = [name.to_owned(), format!("{name}-too")];
-        for (left, gone) in [(1, &names[1]), (0, &names[0])] {
+        let names = [name.to_owned(), format!("{name}-too"), format!("{name}-also")];
+        // The one that the upper layer has, and two that only the lower one has.
+        for (left, gone) in [(2, &names[0]), (1, &names[1]), (0, &names[2])] {
             fs::remove_file(mount.join(gone)).expect("one name less");
             let mode = 0o600 + left;
             let mode = fs::Permissions::from_mode(mode);
@@ -259,6 +262,12 @@ fn root_a_file_with_several_lower_names_is_there_while_it_is_open() {
             let meta = file.metadata().unwrap_or_else(|error| panic!("{more}, {left}: {error}"));
             let seen = (meta.nlink(), meta.len(), meta.mode() & 0o777);
             assert_eq!(seen, (left.into(), 4 + u64::from(left), 0o600 + left), "{more}, {left}");
+            for name in names.iter().skip(3 - usize::try_from(left).expect("small")) {
+                let meta = fs::metadata(mount.join(name)).expect("a name that is left");
+                let seen = (meta.nlink(), meta.len(), meta.mode() & 0o777);
+                let told = format!("{more}, {left}, {name}");
+                assert_eq!(seen, (left.into(), 4 + u64::from(left), 0o600 + left), "{told}");
+            }
         }
         drop(file);
         stage.unmount(&mount);
