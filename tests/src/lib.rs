@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
 pub mod archive;
+pub mod browser;
 pub mod daemon;
 pub mod disk;
 pub mod docker;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    blame, cat, check_image, commit, cp, diff, du, events, explore, history, images, import, info,
-    inspect, layers, pool, prune, ps, rm, rmi, run, snapshots, tag, tree, verify,
+    blame, cat, check_image, commit, cp, diff, du, events, explore, graph, history, images, import,
+    info, inspect, layers, pool, prune, ps, report, rm, rmi, run, snapshots, tag, tree, verify,
 };
 use crate::context::{Context, Session};
 use crate::exit;
@@ -47,6 +47,8 @@ enum Command {
     Du(du::Args),
     Events(events::Args),
     Explore(explore::Args),
+    Graph(graph::Args),
+    Report(report::Args),
     Verify(verify::Args),
     Layers(layers::Args),
     History(history::Args),
@@ -82,6 +84,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Du(args) => return du::run(&session, &args),
         Command::Events(args) => return events::run(&session, &args),
         Command::Explore(args) => return explore::run(&session, &args),
+        Command::Graph(args) => return graph::run(&session, &args),
+        Command::Report(args) => return report::run(&session, &args),
         Command::Verify(args) => return verify::run(&session, &args),
         Command::Layers(args) => return layers::run(&session, &args),
         Command::History(args) => return history::run(&session, &args),

@@ -8,12 +8,15 @@ mod commands;
 mod context;
 mod exit;
 mod explore;
+mod graph;
 mod inspect;
 mod names;
 mod output;
 mod paint;
 mod private;
 mod progress;
+mod report;
+mod save;
 mod template;
 mod units;
 

@@ -31,14 +31,33 @@ pub(crate) fn short(id: &str) -> &str {
     hex.get(..12).unwrap_or(hex)
 }
 
-/// The text with control characters escaped: names and paths come from strangers' archives, and a
-/// terminal obeys what it is shown.
+/// The beginning of a text, with a mark where it goes on.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
+}
+
+/// The text with characters escaped that are not seen or move what is around them: names and paths
+/// come from strangers' archives, and a terminal or a page obeys what it is shown.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        if c.is_control() || deceives(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
+}
+
+/// Whether a character, without being a control character, has no width, turns the direction of
+/// text around (UAX #9, "Explicit Directional"), ends a line, or is no character at all, which XML
+/// cannot hold.
+fn deceives(c: char) -> bool {
+    matches!(c,
+        '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || (u32::from(c) & 0xfffe) == 0xfffe
+        || matches!(c, '\u{fdd0}'..='\u{fdef}')
 }
 
 #[cfg(test)]
@@ -71,5 +90,13 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(printable("a\u{1b}[2J\nb\u{9b}ü"), "a\\u{1b}[2J\\nb\\u{9b}ü");
+        for (what, text, expected) in [
+            ("text turned around", "gpj.\u{202e}exe", "gpj.\\u{202e}exe"),
+            ("a name that looks like another", "etc\u{200b}", "etc\\u{200b}"),
+            ("no character of XML", "\u{ffff}\u{1fffe}", "\\u{ffff}\\u{1fffe}"),
+            ("other scripts", "日本語 עברית é 👩‍🚀", "日本語 עברית é 👩‍🚀"),
+        ] {
+            assert_eq!(printable(text), expected, "{what}");
+        }
     }
 }

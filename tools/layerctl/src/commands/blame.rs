@@ -6,10 +6,10 @@ use cow::stack::{History, Origin, Stack};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::commands::listing::cut;
 use crate::context::Session;
 use crate::exit::usage;
 use crate::inspect::{self, Contents, FileFacts, Subject, Target, path_text, short_step};
+use crate::names::cut;
 use crate::output;
 use crate::template::Template;
 

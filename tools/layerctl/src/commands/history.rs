@@ -37,13 +37,15 @@ pub(crate) struct Args {
 }
 
 /// One step, the newest first.
-#[derive(Debug, Serialize)]
-struct StepReport {
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StepReport {
+    /// The step.
     #[serde(flatten)]
-    step: Step,
-    diff_id: Option<String>,
+    pub(crate) step: Step,
+    /// The diffID of its layer.
+    pub(crate) diff_id: Option<String>,
     /// Bytes of file content in its layer; 0 for a step that made none.
-    size: u64,
+    pub(crate) size: u64,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
@@ -62,7 +64,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The recorded steps, and layers of which the history knows nothing above or instead of them.
-fn gather(subject: &Subject) -> anyhow::Result<Vec<StepReport>> {
+pub(crate) fn gather(subject: &Subject) -> anyhow::Result<Vec<StepReport>> {
     let stack = subject.stack(Contents::Skip)?;
     let mut found: Vec<Step> =
         subject.config.iter().flat_map(|config| steps(config, subject.layers.len())).collect();

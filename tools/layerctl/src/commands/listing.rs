@@ -20,16 +20,8 @@ impl Full {
 
     /// A text, or its beginning.
     pub(super) fn text(self, text: String, width: usize) -> String {
-        if self.full { text } else { cut(&text, width) }
+        if self.full { text } else { crate::names::cut(&text, width) }
     }
-}
-
-/// The beginning of a text, with a mark where it goes on.
-pub(super) fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]

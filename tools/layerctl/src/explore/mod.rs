@@ -39,6 +39,8 @@ use app::{App, Event};
 use draw::Theme;
 use work::{Background, Meter};
 
+pub(crate) use text::cut;
+
 use crate::context::Session;
 use crate::inspect::Target;
 

@@ -42,7 +42,7 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
 }
 
 /// A text in at most so many columns, with a mark where it goes on.
-pub(super) fn cut(text: &str, columns: usize) -> String {
+pub(crate) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }

@@ -25,7 +25,7 @@ mod text;
 pub(crate) use file::{FileFacts, kind_name, lossy};
 pub(crate) use paths::{mode_text, path_text};
 pub(crate) use rolled::{Rolled, roll};
-pub(crate) use space::{Space, WastedFile};
+pub(crate) use space::{Duplicate, Space, WastedFile};
 pub(crate) use steps::{Step, short_step, steps};
 pub(crate) use store::{all_layers, find_layer, known};
 pub(crate) use subject::{Contents, Gauge, Kind, Layer, Subject, Verified};
