@@ -66,6 +66,7 @@ impl Backend for DeviceMapper {
             let held = self.devices.hold(device.thin(), Use::Write)?;
             let root = self.volumes.open(&held.name, Shown::Writable)?;
             let applied = cow::apply::apply(&root, tar, &options)?;
+            volume::sync(&root)?;
             drop(root);
             device.content += applied.content_size;
             device.write(&dir)?;
@@ -90,8 +91,8 @@ impl Backend for DeviceMapper {
         let measure = || {
             let held = self.devices.hold(device.thin(), Use::Write)?;
             let root = self.volumes.open(&held.name, Shown::Writable)?;
-            rustix::fs::syncfs(root.open_dir("")?)
-                .map_err(|errno| root.error("syncfs", "", errno))?;
+            volume::sync(&root)?;
+            self.pool.require_writable("seal")?;
             volume::used(&root)
         };
         let used = measure().map_err(failed)?;

@@ -191,11 +191,7 @@ impl Pool {
     pub(super) fn require_space(&self, spare: u64) -> Result<()> {
         let fill = self.fill()?;
         if fill.mode == Mode::ReadOnly {
-            let reason = match fill.needs_check {
-                true => "the pool is read-only until its metadata has been checked (thin_check)",
-                false => "the pool is read-only",
-            };
-            return Err(Error::refused("make device", &self.name, reason, ErrorKind::NoSpace));
+            return Err(self.not_writable("make device", &fill));
         }
         let parts = [
             ("data", fill.data_used, fill.data_total, spare),
@@ -217,6 +213,30 @@ impl Pool {
             }
         }
         Ok(())
+    }
+
+    /// Sees that the pool has taken everything that was written so far. In one that does not, a client
+    /// may have unmounted a layer without hearing that the end of it was lost.
+    ///
+    /// # Errors
+    /// `NoSpace` for a full pool and a read-only one.
+    pub(super) fn require_writable(&self, op: &'static str) -> Result<()> {
+        let fill = self.fill()?;
+        if fill.mode == Mode::Writable { Ok(()) } else { Err(self.not_writable(op, &fill)) }
+    }
+
+    fn not_writable(&self, op: &'static str, fill: &Fill) -> Error {
+        let reason = match (fill.mode, fill.needs_check) {
+            (Mode::ReadOnly, true) => {
+                "the pool is read-only until its metadata has been checked (thin_check)"
+            }
+            (Mode::ReadOnly, false) => "the pool is read-only",
+            _ => {
+                "the pool is full, and what was written last may be lost: remove layers, or add a \
+                 device (layerctl pool add-device)"
+            }
+        };
+        Error::refused(op, &self.name, reason, ErrorKind::NoSpace)
     }
 
     /// Makes an empty device.

@@ -89,8 +89,8 @@ impl Volumes {
         let times = Timestamps { last_access: epoch, last_modification: epoch };
         rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755))
             .and_then(|()| rustix::fs::futimens(&dir, &times))
-            .and_then(|()| rustix::fs::syncfs(&dir))
             .map_err(|errno| root.error("set up", "", errno))?;
+        sync(&root)?;
         used(&root)
     }
 
@@ -120,7 +120,11 @@ impl Volumes {
         }
         let mounted = cow_sys::mount::mount_fs(&mount.fstype, &mount.source, &mount.options)
             .map_err(|error| {
-                let kind = ErrorKind::of_io(error.io());
+                let kind = match ErrorKind::of_io(error.io()) {
+                    // The driver's own words are lawful: it is what is on the device.
+                    ErrorKind::InvalidArgument if self.mount_options.is_empty() => ErrorKind::Io,
+                    kind => kind,
+                };
                 Error::refused("mount", &mount.source, error.to_string(), kind)
             })?;
         self.settle(name);
@@ -208,6 +212,12 @@ pub(super) enum Shown {
     Sealed,
     /// An active layer, read-only through this mount.
     Look,
+}
+
+/// Sees that everything that was written is on the device. An unmount writes it too, but tells nobody
+/// when it cannot.
+pub(super) fn sync(root: &Root) -> Result<()> {
+    rustix::fs::syncfs(root.open_dir("")?).map_err(|errno| root.error("syncfs", "", errno))
 }
 
 /// The space that a mounted file system has given out.
