@@ -80,9 +80,17 @@ impl Mounted {
     #[must_use]
     pub fn image(client: &Client, reference: &str) -> Self {
         let layers = client.image(reference).expect("the image").image.layers;
+        Self::layer(client, layers.last().cloned())
+    }
+
+    /// Shows a committed layer, or nothing at all, read-only.
+    ///
+    /// # Panics
+    /// When the layer is not there or cannot be mounted.
+    #[must_use]
+    pub fn layer(client: &Client, parent: Option<String>) -> Self {
         let dir = TempDir::new().expect("a mount point");
         let key = format!("test {}", dir.path().display());
-        let parent = layers.last().cloned();
         let view = SnapshotRequest { key: key.clone(), parent, view: true, ..Default::default() };
         let mounts = client.prepare(&view).expect("a view of the image");
         let mounted = Self { dir, then: Some((Client::new(client.socket()), key)) };

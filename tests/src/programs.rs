@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::uml;
+
 /// The path of `layerd`, `layerctl`, `layerun` or `layerfs`, built from the sources as they are.
 ///
 /// Cargo builds the programs of other packages neither for a test of this one nor tells where they
@@ -18,7 +20,10 @@ pub fn path(name: &str) -> PathBuf {
         // target/PROFILE/deps/TEST
         let test = std::env::current_exe().expect("the path of this program");
         let dir = test.parent().and_then(|deps| deps.parent()).expect("a cargo target directory");
-        build(dir.ends_with("release"));
+        // A guest is booted by a test that has built them.
+        if !uml::inside() {
+            build(dir.ends_with("release"));
+        }
         dir.to_owned()
     });
     dir.join(name)

@@ -24,7 +24,7 @@ pub const PROGRAMS: [&str; 6] =
     ["linux.uml", "insmod", "lvcreate", "thin_check", "mkfs.ext4", "mkfs.xfs"];
 
 /// The modules that the tests need, in the order in which they need each other.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
     "drivers/md/dm-mod",
     "drivers/md/dm-bufio",
     "drivers/md/dm-bio-prison",
@@ -32,12 +32,22 @@ const MODULES: [&str; 9] = [
     "drivers/md/dm-thin-pool",
     "drivers/md/dm-flakey",
     "drivers/md/dm-log-writes",
+    "drivers/md/dm-snapshot",
     "drivers/block/loop",
     "fs/overlayfs/overlay",
 ];
 
 /// The disk for temporary files.
 const SCRATCH: &str = "scratch";
+
+/// Set in a guest for whatever runs there.
+const INSIDE: &str = "LAYERD_TEST_GUEST";
+
+/// Whether this program runs in a guest.
+#[must_use]
+pub fn inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
 
 /// Whether a guest can be booted here; see [`provides`].
 ///
@@ -105,6 +115,23 @@ impl Guest {
         self.dir.path()
     }
 
+    /// Runs the ignored tests of this program whose names hold `filter`, which must be there and pass;
+    /// what they have printed.
+    ///
+    /// # Panics
+    /// When one of them fails.
+    #[track_caller]
+    pub fn run_ignored(&self, filter: &str) -> String {
+        let me = std::env::current_exe().expect("the path of this program");
+        let words = ["--ignored", "--test-threads", "1", "--nocapture", filter];
+        let finished = self.run(&me, words);
+        assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
+        let passed = finished.stdout.lines().find(|line| line.contains("test result: ok."));
+        let some = passed.is_some_and(|line| !line.contains(" 0 passed"));
+        assert!(some, "{filter}: {}\n{}", finished.stdout, finished.stderr);
+        finished.stdout
+    }
+
     /// Boots, runs a program, and switches off. The exit code is the program's; none when the machine
     /// ended before it.
     ///
@@ -156,6 +183,7 @@ impl Guest {
             let _ = writeln!(text, "insmod $modules/{module}.ko");
         }
         let _ = writeln!(text, "export TMPDIR=/mnt/tmp DM_DISABLE_UDEV=1 HOME=/root CI=true");
+        let _ = writeln!(text, "export {INSIDE}=1");
         let _ = writeln!(
             text,
             "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -1,6 +1,4 @@
-//! The devicemapper driver as a whole program, in a kernel that has a device mapper.
-
-#![allow(clippy::expect_used, clippy::panic, reason = "a failed step is a failed test")]
+//! The life of a pool, and every crash between pool and home, as scripts with a transcript.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
