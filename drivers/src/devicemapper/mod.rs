@@ -215,7 +215,10 @@ fn open_base(
     options: &Options,
 ) -> cow::Result<(Volumes, Base)> {
     let zeroed = !pool.dm.table(&pool.name)?.2.contains("skip_block_zeroing");
-    let there = pool.file().base;
+    // A start that was cut off, or one without options, has made another one than is asked for: it
+    // counts once something has been made of it.
+    let unused = pool.file().base.filter(|base| home.layers().is_empty() && options.is_not(base));
+    let there = pool.file().base.filter(|_| unused.is_none());
     let fs = match (there, options.fs) {
         (Some(base), Some(asked)) if base.fs != asked => {
             let reason = format!(
@@ -251,6 +254,9 @@ fn open_base(
         }
         (Some(base), _) => base,
     };
+    if let Some(unused) = unused {
+        pool.delete(unused.thin())?;
+    }
     Ok((volumes, base))
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::state::Base;
 use crate::call::HomeCall;
 use crate::error::{ErrorKind, Result};
 use crate::options::Given;
@@ -137,6 +138,12 @@ impl Options {
         };
         options.check(read)?;
         Ok(options)
+    }
+
+    /// Whether a base device can only be another one than is asked for: it can grow, and nothing else.
+    pub(super) fn is_not(&self, base: &Base) -> bool {
+        self.fs.is_some_and(|fs| fs != base.fs)
+            || self.base_size.is_some_and(|size| size < base.size)
     }
 
     fn check(&self, read: Reader<'_>) -> Result<()> {
