@@ -12,6 +12,7 @@ use tests::mapped::{Mapped, SECTOR};
 use tests::programs;
 use tests::uml::{self, Guest};
 
+use crate::PATIENCE;
 use crate::layout::{Layout, MIB, OPTIONS};
 
 /// The guest's disks: what is written to, its log, what the log is played onto, and what a cut writes.
@@ -21,7 +22,7 @@ const PLAYED: &str = "/dev/ubdd";
 const WRITTEN: &str = "/dev/ubde";
 
 /// How many points between the marks are played.
-const BETWEEN: usize = 16;
+const BETWEEN: usize = 8;
 
 #[test]
 fn what_was_durable_survives_power_cuts() {
@@ -29,7 +30,7 @@ fn what_was_durable_survives_power_cuts() {
         return;
     }
     let _ = programs::path("layerd");
-    let guest = Guest::new().disk(MIB).disk(2 * MIB).disk(MIB).disk(MIB);
+    let guest = Guest::new().patience(PATIENCE).disk(MIB).disk(2 * MIB).disk(MIB).disk(MIB);
     print!("{}", guest.run_ignored("cuts::every_cut_in_this_kernel"));
 }
 

@@ -19,6 +19,7 @@ use tests::mapped::{Mapped, SECTOR};
 use tests::programs;
 use tests::uml::{self, Guest};
 
+use crate::PATIENCE;
 use crate::layout::{self, Layout, MIB, OPTIONS, PARTS};
 
 const DISK: &str = "/dev/ubdb";
@@ -78,7 +79,7 @@ fn disks_that_fail_for_a_while_lose_nothing() {
         return;
     }
     let _ = programs::path("layerd");
-    let guest = Guest::new().disk(MIB);
+    let guest = Guest::new().patience(PATIENCE).disk(MIB);
     print!("{}", guest.run_ignored("faults::every_case_in_this_kernel"));
 }
 
