@@ -231,6 +231,26 @@ fn everything_that_can_be_looked_at_can_be_explored() {
 }
 
 #[test]
+fn a_damaged_archive_is_explored_nevertheless() {
+    if !host::provides(&["tmux"]) {
+        return;
+    }
+    let scratch = TempDir::new().expect("a directory");
+    let archive = write_archive(scratch.path());
+    let mut bytes = fs::read(&archive).expect("the archive");
+    let content = b"longer = yes";
+    let at = bytes.windows(content.len()).position(|part| part == content).expect("the content");
+    bytes[at] = b'L';
+    fs::write(&archive, bytes).expect("the archive");
+    let terminal = explore((80, 24), &[archive.to_str().expect("UTF-8")]);
+    terminal.wait_for(&["contents are not compared", "layer 2", "Changes of layer 3"]);
+    terminal.keys(&["k"]);
+    terminal.wait_for(&["Changes of layer 2", "C -rw-r--r--"]);
+    terminal.keys(&["q"]);
+    ended(&terminal, 0);
+}
+
+#[test]
 fn the_terminal_is_given_back_however_it_ends() {
     if !host::provides(&["tmux"]) {
         return;

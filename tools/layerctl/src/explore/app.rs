@@ -34,6 +34,8 @@ pub(super) enum Event {
     Reading(Reading),
     /// The files are there, or are known better than before.
     Loaded(Arc<Image>),
+    /// Contents cannot be compared; the files are known all the same.
+    Uncompared(String),
     /// A view is there, the one that was asked for with this number.
     Built(u64, View),
     /// A file's content is there, the one that was asked for with this number.
@@ -138,6 +140,8 @@ pub(super) struct App {
     pub(super) reading: Reading,
     /// Its layers and files; none before they are read.
     pub(super) image: Option<Arc<Image>>,
+    /// Whether contents cannot be compared.
+    pub(super) uncompared: bool,
     /// The list of layers.
     pub(super) layers: List,
     /// The tree.
@@ -227,6 +231,10 @@ impl App {
                 self.image = Some(image);
                 return self.build();
             }
+            Event::Uncompared(error) => {
+                self.uncompared = true;
+                self.say_bad(format!("contents are not compared: {error}"));
+            }
             Event::Built(number, view) => self.built(number, view),
             Event::Content(number, content) => self.content(number, content),
             Event::Extracted(extracted) => self.extracted(extracted),
@@ -238,7 +246,7 @@ impl App {
 
     /// Whether something is under way whose progress is shown.
     pub(super) fn is_loading(&self) -> bool {
-        !self.image.as_ref().is_some_and(|image| image.compared)
+        !self.image.as_ref().is_some_and(|image| image.compared || self.uncompared)
     }
 
     /// Where everything is.

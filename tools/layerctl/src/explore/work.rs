@@ -159,9 +159,13 @@ fn read(
         if several {
             let (target, meter) = (target.clone(), meter.clone());
             spawn("comparer", events, move |events| {
-                let subject = inspect::open(&Session::new(None, false), &target)?;
-                let image = load(&subject, Contents::Digest, &meter)?;
-                drop(events.send(Event::Loaded(Arc::new(image))));
+                let compared = inspect::open(&Session::new(None, false), &target)
+                    .and_then(|subject| load(&subject, Contents::Digest, &meter));
+                drop(events.send(match compared {
+                    Ok(image) => Event::Loaded(Arc::new(image)),
+                    // A damaged archive can be looked at nevertheless.
+                    Err(error) => Event::Uncompared(printable(&error)),
+                }));
                 Ok(())
             })?;
         }

@@ -236,6 +236,34 @@ fn it_can_be_quit_while_it_opens_and_is_ended_by_what_fails() {
 }
 
 #[test]
+fn many_rows_begin_closed() {
+    let names: Vec<_> = (0..300).map(|file| format!("dir-{}/file-{file}=x", file % 3)).collect();
+    let layer: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut explorer = Explorer::new(&[&layer], 80, 24);
+    let closed = ["A>/ 300", "A /dir-0 100", "A /dir-1 100", "A /dir-2 100"];
+    assert_eq!(explorer.rows(), closed, "only the top is open");
+    explorer.keys("Tab j Right");
+    assert_eq!(explorer.rows().len(), 104, "one is opened");
+    explorer.keys("/ f i l e - 2 9 Enter");
+    assert_eq!(explorer.rows().len(), 1 + 3 + 11, "what is found is open: {:?}", explorer.rows());
+    explorer.keys("Esc");
+    assert_eq!(explorer.rows().len(), 104, "as it was before");
+}
+
+#[test]
+fn an_archive_whose_contents_cannot_be_read_is_explored_without() {
+    let mut explorer = explorer();
+    let mut image = crate::explore::testing::image(LAYERS);
+    image.compared = false;
+    explorer.event(Event::Loaded(Arc::new(image)));
+    assert!(explorer.app.is_loading(), "contents are still compared");
+    explorer.event(Event::Uncompared("layer 2 is damaged".into()));
+    assert!(!explorer.app.is_loading() && explorer.app.end.is_none(), "it goes on");
+    let note = explorer.app.note.as_ref().map(|note| note.text.as_str());
+    assert_eq!(note, Some("contents are not compared: layer 2 is damaged"));
+}
+
+#[test]
 fn every_size_of_the_terminal_is_borne() {
     let mut explorer = explorer();
     for keys in ["Tab", "Tab", "?", "Esc w", "Esc Tab j b", "Esc / a", "Esc > > > >", "< < < <"] {

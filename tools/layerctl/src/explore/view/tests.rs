@@ -195,3 +195,19 @@ fn a_path_that_is_gone_and_anew_in_one_layer_is_compared_with_what_was() {
     let found = rows(&forest, &spec(Show::Changes(1)));
     assert_eq!(found, [" / 2", "=/d 2", "D/d/gone 1", "C/d/other 1", "=/d/same 1"]);
 }
+
+#[test]
+fn names_of_one_file_in_several_layers_count_once() {
+    let layers: &[&[&str]] = &[&["a=12345"], &["b => a", "c => a"], &[".wh.a"]];
+    let forest = Forest::of(&stack(layers));
+    for (show, expected) in
+        [(Show::Tree(1), [". /a", "A /b", "A /c"]), (Show::Tree(2), ["D /a", ". /b", ". /c"])]
+    {
+        let view = View::make(&forest, &spec(show), || true).expect("a view");
+        assert_eq!(view.rows[0].bytes, 5, "all of it, {show:?}");
+        let names = view.rows[1..].iter().map(|row| {
+            format!("{} /{}", letter(row.change), String::from_utf8_lossy(forest.path(row.id)))
+        });
+        assert_eq!(names.collect::<Vec<_>>(), expected, "{show:?}");
+    }
+}
