@@ -264,6 +264,10 @@ impl Fs {
         if several {
             fresh.extra().lower = Some(lower);
         }
+        // A copy without a name is reached by its fd alone.
+        if let Some(orphan) = state.extra.as_mut().and_then(|extra| extra.orphan.take()) {
+            fresh.extra().orphan = Some(orphan);
+        }
         let next = self.table.succeed(node, fresh);
         self.table.alias(real, next.id);
         if several {

@@ -275,3 +275,28 @@ fn root_a_file_with_several_lower_names_is_there_while_it_is_open() {
         assert_eq!(index.map(Iterator::count).unwrap_or(0), 0, "{more}: the index is empty again");
     }
 }
+
+#[test]
+fn root_a_lower_file_without_a_name_is_changed_by_its_fd() {
+    if !may_mount() {
+        return;
+    }
+    for way in WAYS {
+        let mut stage = Stage::new();
+        fs::write(stage.path("low").join("f"), "text").expect("a file");
+        let options = stage.layers(&["low"], "top") + way;
+        let mount = stage.layerfs("m", &options);
+        let root = fs::metadata(&mount).expect("the root").mode();
+        let file = File::open(mount.join("f")).expect("a file");
+        fs::remove_file(mount.join("f")).expect("its name");
+        file.set_permissions(fs::Permissions::from_mode(0o600)).expect("fchmod");
+        let meta = file.metadata().expect("fstat");
+        assert_eq!((meta.mode() & 0o7777, meta.len()), (0o600, 4), "{way}: the file");
+        let mut text = String::new();
+        (&file).read_to_string(&mut text).expect("read");
+        assert_eq!(text, "text", "{way}: what is in it");
+        assert_eq!(fs::metadata(&mount).expect("the root").mode(), root, "{way}: nothing else");
+        drop(file);
+        stage.unmount(&mount);
+    }
+}
