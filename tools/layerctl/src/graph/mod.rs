@@ -1,7 +1,7 @@
 //! The layers of a store and what stands on them: which images and containers share which.
 //!
 //! A [`Graph`] is gathered from the daemon's lists: nothing is walked. Layers are a forest, each on its
-//! parent. [`dot`] writes it for graphviz as it is; [`svg`] draws it: layers that lie on each other
+//! parent. [`mod@dot`] writes it for graphviz as it is; [`mod@svg`] draws it: layers that lie on each other
 //! and are shared by the same images are one card ([`cards`]), laid out as a tree from left to right
 //! ([`layout`]), so that a store of a thousand layers is as many lines and as deep as its images
 //! branch.

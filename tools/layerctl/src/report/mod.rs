@@ -2,8 +2,8 @@
 //! that is to no purpose.
 //!
 //! [`Report`] is gathered from a [`Subject`](crate::inspect::Subject), as JSON it is the whole
-//! answer; [`page`] writes it as one HTML file, whose lists end where they tire a reader. The map on
-//! the page is a [`SizeTree`] of bounded size, laid out as a squarified treemap ([`layout`]): drawn
+//! answer; [`mod@page`] writes it as one HTML file, whose lists end where they tire a reader. The map on
+//! the page is a `SizeTree` of bounded size, laid out as a squarified treemap ([`layout`]): drawn
 //! here as SVG for a browser without scripts ([`map`]), and again by the page's script, which zooms.
 //!
 //! Everything that an image can say of itself is text of strangers. It gets onto the page through
