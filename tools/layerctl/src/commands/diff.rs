@@ -68,8 +68,7 @@ impl What {
 pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let template = args.format.as_deref().map(Template::parse).transpose()?;
     let Some(b) = &args.b else { return container(session, &args.a) };
-    let a = inspect::open(session, &Target::parse(&args.a)?)?;
-    let b = inspect::open(session, &Target::parse(b)?)?;
+    let (a, b) = inspect::open_both(session, &Target::parse(&args.a)?, &Target::parse(b)?)?;
     let ignored = args.ignore.iter().map(|what| what.difference());
     let ignored = ignored.fold(Differences::NONE, Differences::with);
     let report = report::gather(&a, &b, ignored, args.content)?;

@@ -41,10 +41,30 @@ use crate::context::Session;
 /// A name of a file that exists, or one that looks like a path, is an archive or directory; anything
 /// else is looked for in the store.
 pub(crate) fn open(session: &Session, target: &Target) -> anyhow::Result<Subject> {
-    let subject = match &target.file {
-        Some(file) => open_file(Path::new(file), target.image.as_deref())?,
-        None => store::open(&session.context()?.client, &target.what)?,
-    };
+    up_to(whole(session, target)?, target)
+}
+
+/// Finds two things. Of one image with layers left away, each layer is read but once.
+pub(crate) fn open_both(
+    session: &Session,
+    a: &Target,
+    b: &Target,
+) -> anyhow::Result<(Subject, Subject)> {
+    if a.what != b.what {
+        return Ok((open(session, a)?, open(session, b)?));
+    }
+    let subject = whole(session, a)?;
+    Ok((up_to(subject.again(), a)?, up_to(subject, b)?))
+}
+
+fn whole(session: &Session, target: &Target) -> anyhow::Result<Subject> {
+    match &target.file {
+        Some(file) => open_file(Path::new(file), target.image.as_deref()),
+        None => store::open(&session.context()?.client, &target.what),
+    }
+}
+
+fn up_to(subject: Subject, target: &Target) -> anyhow::Result<Subject> {
     match &target.layer {
         Some(layer) => subject.up_to(layer),
         None => Ok(subject),

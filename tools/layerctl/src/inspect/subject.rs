@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::fmt::Debug;
 use std::io::Read;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
@@ -43,7 +44,7 @@ pub(crate) struct Subject {
     /// The layers, the lowest first.
     pub(crate) layers: Vec<Layer>,
     /// Gives the files.
-    pub(crate) source: Box<dyn Layers>,
+    pub(crate) source: Rc<dyn Layers>,
     /// The stacks, once made: without and with digests.
     stacks: [OnceCell<Stack>; 2],
 }
@@ -170,7 +171,21 @@ impl Subject {
                 layer.step = Some(step);
             }
         }
+        let source = Rc::from(source);
         Self { kind, name, id, config, layers, source, stacks: Default::default() }
+    }
+
+    /// The same once more; what either reads the other need not read.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            kind: self.kind,
+            name: self.name.clone(),
+            id: self.id.clone(),
+            config: self.config.clone(),
+            layers: self.layers.clone(),
+            source: Rc::clone(&self.source),
+            stacks: Default::default(),
+        }
     }
 
     /// The layers' files on each other, with digests of contents or without. Made once.

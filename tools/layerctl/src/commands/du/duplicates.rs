@@ -1,9 +1,9 @@
 //! Contents that the layers of the store have more than once, from the lists of files that it keeps.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::process::ExitCode;
 
-use layerd_api::{Client, LayerFile, LayerSummary};
+use layerd_api::{Client, Info, LayerFile, LayerSummary};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -23,6 +23,9 @@ const PLACES: usize = 16;
 /// How many of both a person is shown.
 const SHOWN: usize = 20;
 
+/// Where a driver's status says what is shared by reflinks.
+const SHARED: &str = "Dedupe";
+
 const TABLE: &str =
     "table {{.Bytes}}\\t{{.Copies}}\\t{{.Size}}\\t{{.Layers}}\\t{{.SHA256}}\\t{{.Paths}}";
 const HEADINGS: &[(&str, &str)] = &[("Bytes", "DUPLICATE")];
@@ -36,6 +39,8 @@ struct Report {
     duplicate: u64,
     /// How many contents there are more than once.
     contents: u64,
+    /// What is duplicate and yet stored once, in the words of the drivers that know.
+    reflinked: BTreeMap<String, String>,
     /// The largest of them.
     duplicates: Vec<Duplicate>,
 }
@@ -72,7 +77,8 @@ type Sha256 = [u8; 32];
 
 pub(super) fn run(session: &Session, template: Option<&Template>) -> anyhow::Result<ExitCode> {
     let client = &session.context()?.client;
-    let report = gather(client, &client.layers()?)?;
+    let mut report = gather(client, &client.layers()?)?;
+    report.reflinked = reflinked(client.info()?);
     let mut out = session.out();
     if session.json {
         output::json(&mut out, &report)?;
@@ -87,12 +93,24 @@ pub(super) fn run(session: &Session, template: Option<&Template>) -> anyhow::Res
     writeln!(out, "{:>9} in files of all layers", units::size(report.stored))?;
     let (bytes, contents) = (units::size(report.duplicate), report.contents);
     writeln!(out, "{bytes:>9} duplicate: {contents} contents are there more than once")?;
+    for (driver, shared) in &report.reflinked {
+        writeln!(out, "{:>9} of it, in {driver}: {shared}", "")?;
+    }
     if !rows.is_empty() {
         writeln!(out)?;
         let rows = &rows[..rows.len().min(SHOWN)];
         output::lines(&mut out, &Template::parse(TABLE)?, HEADINGS, rows)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What drivers say that files of several layers share on the disk.
+fn reflinked(info: Info) -> BTreeMap<String, String> {
+    let said = info.drivers.into_iter().filter_map(|(driver, rows)| {
+        let shared = rows.into_iter().find(|(fact, _)| fact == SHARED)?.1;
+        Some((driver, shared)).filter(|(_, shared)| shared != "off")
+    });
+    said.collect()
 }
 
 fn row(duplicate: &Duplicate) -> Value {
@@ -120,7 +138,13 @@ fn row(duplicate: &Duplicate) -> Value {
 fn gather(client: &Client, layers: &[LayerSummary]) -> anyhow::Result<Report> {
     let files: u64 = layers.iter().filter_map(|l| l.kept.first()).map(|k| k.usage.inodes).sum();
     let parts = files.div_ceil(HELD).max(1);
-    let mut report = Report { stored: 0, duplicate: 0, contents: 0, duplicates: Vec::new() };
+    let mut report = Report {
+        stored: 0,
+        duplicate: 0,
+        contents: 0,
+        reflinked: BTreeMap::new(),
+        duplicates: Vec::new(),
+    };
     let mut largest: Vec<(Sha256, Count)> = Vec::new();
     for part in 0..parts {
         let mut counts: HashMap<Sha256, Count> = HashMap::new();
