@@ -21,7 +21,7 @@ test)
     packages="$packages golang-github-docker-docker-dev golang-github-vbatts-tar-split-dev"
     packages="$packages golang-github-gotestyourself-gotest.tools-dev"
     ;;
-bench) packages="fuse-overlayfs mmdebstrap buildah docker.io containerd runc umoci attr libcap2-bin btrfs-progs" ;;
+bench) packages="fuse-overlayfs mmdebstrap buildah docker.io containerd runc umoci attr libcap2-bin btrfs-progs time" ;;
 *)
     echo "usage: $0 build|run|test|bench" >&2
     exit 2
