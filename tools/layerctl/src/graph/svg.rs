@@ -33,6 +33,9 @@ const TIP: usize = 600;
 const LEVELS: [usize; 5] = [0, 2, 3, 5, 10];
 const LEVEL_NAMES: [&str; 5] = ["1 user", "2", "3 to 4", "5 to 9", "10 and more"];
 
+/// Where the legend has them, each with room for its name.
+const LEVEL_PLACES: [u32; 5] = [300, 372, 414, 484, 554];
+
 /// Which colour a layer with so many users has.
 pub(super) fn level(users: usize) -> usize {
     LEVELS.iter().rposition(|least| users >= *least).unwrap_or(0)
@@ -105,7 +108,7 @@ fn legend(graph: &Graph) -> Markup {
         g class="legend" {
             text x=(MARGIN) y="48" { "Images and containers that have a layer:" }
             @for (at, name) in LEVEL_NAMES.iter().enumerate() {
-                @let x = 310 + 76 * u32::try_from(at).unwrap_or(0);
+                @let x = LEVEL_PLACES[at];
                 rect class=(format!("card u{at}")) x=(x) y="38" width="13" height="13" rx="3" {}
                 text x=(x + 19) y="48" { (name) }
             }
