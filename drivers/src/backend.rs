@@ -22,11 +22,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::home::check::Required;
 use crate::home::commit::{Flush, Manner, Sealing};
 use crate::home::meta::Meta;
+use crate::home::mounts::Ending;
 use crate::home::{Home, Layer};
 use crate::id::LayerId;
 use crate::id_map::IdMaps;
 use crate::options::Given;
 use crate::quota;
+use crate::whole::writable;
 
 /// The options that a layer of any backend takes.
 const KNOWN_OF_LAYER: [&str; 1] = ["size"];
@@ -74,11 +76,18 @@ pub(crate) trait Backend: Send + Sync + Debug {
     /// See [`Driver::mounts`].
     fn describe(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<Vec<Mount>>;
 
-    /// See [`Driver::mount`]; the layer's gate is shared.
-    fn show(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<PathBuf>;
+    /// See [`Driver::mount`]; the layer's gate is shared. As described, unless the backend has more to do.
+    fn show(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<PathBuf> {
+        let mounts = self.describe(call, layer, access)?;
+        self.home().take_mount(call, layer, writable(layer, access), |target| {
+            mounts.iter().try_for_each(|mount| attach(call, layer, mount, target))
+        })
+    }
 
-    /// See [`Driver::unmount`].
-    fn hide(&self, call: Call<'_>, layer: &Layer) -> Result<()>;
+    /// See [`Driver::unmount`]. The end of a bind mount takes no time.
+    fn hide(&self, call: Call<'_>, layer: &Layer) -> Result<()> {
+        self.home().drop_mount(call, layer, Ending::Quick, || Ok(()))
+    }
 
     /// How a layer differs from `base`, or from the layer below it; the layer's gate is shared.
     fn difference(

@@ -10,6 +10,9 @@ use crate::daemon::Finish as _;
 /// Where disks are kept, if it is there: in memory, as what they are for is not their speed.
 const MEMORY: &str = "/dev/shm";
 
+/// How long the kernel may take to free subvolumes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Makes a file system of this kind (`ext4`, `btrfs`) on a new disk of so many MiB, and mounts it.
 ///
 /// The disk goes when it is unmounted, whoever does that.
@@ -58,4 +61,19 @@ pub fn make(fs: &str, on: &Path) {
         made = Command::new(format!("mkfs.{fs}")).args(flags).arg(on).finish();
     }
     made.ok();
+}
+
+/// Waits until btrfs has freed the subvolumes that were deleted.
+///
+/// A sync by its own ioctl wakes the kernel's cleaner, which otherwise comes every 30 s.
+///
+/// # Panics
+/// When they are not freed.
+pub fn clean_btrfs(path: &Path) {
+    let btrfs = |arguments: &[&str]| Command::new("btrfs").args(arguments).arg(path).finish().ok();
+    let deadline = Instant::now() + PATIENCE;
+    while !btrfs(&["subvolume", "list", "-d"]).is_empty() {
+        assert!(Instant::now() < deadline, "deleted subvolumes stay");
+        btrfs(&["filesystem", "sync"]);
+    }
 }

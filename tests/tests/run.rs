@@ -137,11 +137,9 @@ fn a_size_limits_one_container_and_no_other() {
     let _ = shown("SharedBytes");
     let limited = groups();
     daemon.layerctl(["rm", "limited"]).ok();
-    // Ended, it has deleted what it deletes behind its calls; the kernel's cleaner is woken.
+    // Ended, it has deleted what it deletes behind its calls.
     let _dir = daemon.stop();
-    for what in ["filesystem", "subvolume"] {
-        Command::new("btrfs").args([what, "sync", mount]).finish().ok();
-    }
+    tests::disk::clean_btrfs(root.path());
     assert!(groups() < limited, "the limit is there without the container");
 }
 

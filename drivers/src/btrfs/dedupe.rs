@@ -10,12 +10,14 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use cow::digest::Digester;
 use cow::root::Root;
 use cow_sys::dedupe::{self, Compared};
+use rustix::fs::Advice;
 
 use super::search::Paths;
 use super::sums::{MOST, Record, Shared, Sums};
@@ -204,7 +206,10 @@ fn share_files(from: &File, to: &File) -> cow::Result<Option<u64>> {
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     let mut at = 0;
     while at < size {
-        match dedupe::share(from, to, at, (size - at).min(dedupe::MOST)).map_err(failed)? {
+        let length = (size - at).min(dedupe::MOST);
+        // The kernel compares page by page, and waits for the disk at each that is not in memory.
+        let _ = rustix::fs::fadvise(from, at, NonZeroU64::new(length), Advice::WillNeed);
+        match dedupe::share(from, to, at, length).map_err(failed)? {
             Compared::Shared(0) | Compared::Differs => return Ok(None),
             Compared::Shared(bytes) => at += bytes,
         }

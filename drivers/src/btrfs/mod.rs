@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use cow::root::Root;
@@ -47,7 +47,7 @@ use crate::error::{ErrorKind, Result};
 use crate::home::check::Required;
 use crate::home::commit::{Flush, Sealing};
 use crate::home::meta::Meta;
-use crate::home::mounts::{Ending, MERGED};
+use crate::home::mounts::MERGED;
 use crate::home::{self, Home, Layer, fs};
 use crate::id::LayerId;
 use crate::whole::{has_tree, shown, writable};
@@ -290,17 +290,6 @@ impl Backend for Btrfs {
             source: self.home.layer_path(&shown.id, Self::tree_name(shown.state())),
             options: ["rbind", "noatime", way].map(str::to_owned).to_vec(),
         }])
-    }
-
-    fn show(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<PathBuf> {
-        let mounts = self.describe(call, layer, access)?;
-        self.home.take_mount(call, layer, writable(layer, access), |target| {
-            mounts.iter().try_for_each(|mount| backend::attach(call, layer, mount, target))
-        })
-    }
-
-    fn hide(&self, call: Call<'_>, layer: &Layer) -> Result<()> {
-        self.home.drop_mount(call, layer, Ending::Quick, || Ok(()))
     }
 
     fn difference(

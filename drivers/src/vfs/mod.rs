@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cow::copy::Options;
 use cow::root::Root;
@@ -28,7 +28,7 @@ use crate::error::Result;
 use crate::home::check::Required;
 use crate::home::commit::Sealing;
 use crate::home::meta::Meta;
-use crate::home::mounts::{Ending, MERGED};
+use crate::home::mounts::MERGED;
 use crate::home::{self, Home, Layer, fs};
 use crate::id::LayerId;
 use crate::options::Given;
@@ -115,17 +115,6 @@ impl Backend for Vfs {
             source: self.home.layer_path(&shown(&layer.meta()), TREE),
             options: vec!["rbind".to_owned(), if writable { "rw" } else { "ro" }.to_owned()],
         }])
-    }
-
-    fn show(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<PathBuf> {
-        let mounts = self.describe(call, layer, access)?;
-        self.home.take_mount(call, layer, writable(layer, access), |target| {
-            mounts.iter().try_for_each(|mount| backend::attach(call, layer, mount, target))
-        })
-    }
-
-    fn hide(&self, call: Call<'_>, layer: &Layer) -> Result<()> {
-        self.home.drop_mount(call, layer, Ending::Quick, || Ok(()))
     }
 
     fn difference(

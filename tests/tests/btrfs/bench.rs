@@ -97,10 +97,7 @@ impl Bench {
     /// what was deleted.
     pub(crate) fn settle(&mut self) {
         self.reopen_after(|_| ());
-        let root = self.root.path().to_str().expect("UTF-8");
-        // The first wakes the kernel's cleaner, which otherwise comes every 30 s.
-        self.btrfs(&["filesystem", "sync", root]);
-        self.btrfs(&["subvolume", "sync", root]);
+        tests::disk::clean_btrfs(self.root.path());
     }
 
     /// How many subvolumes there are, those not yet freed left out. The driver is closed before, which
