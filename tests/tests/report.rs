@@ -258,3 +258,34 @@ fn the_map_zooms_by_pointer_and_keyboard_on_every_screen() {
         assert_eq!(browser.complaints(), [] as [Value; 0], "without scripts");
     }
 }
+
+#[test]
+fn a_graph_shows_which_images_share_layers() {
+    let scratch = TempDir::new().expect("a directory");
+    let path = scratch.path().join("images.tar");
+    let config = json!({});
+    let base: archive::Files<'_> = &[("base", "base")];
+    let (one, two): (archive::Files<'_>, archive::Files<'_>) = (&[("1", "1")], &[("2", "2")]);
+    let image =
+        |names, layers| Image { names, layers, created: "2024-01-01T00:00:00Z", config: &config };
+    archive::docker(&path, &[image(&["one:1"], &[base, one]), image(&["two:1"], &[base, two])]);
+    let daemon = Daemon::start();
+    daemon.layerctl(["import", path.to_str().expect("UTF-8")]).ok();
+    let graph = parse(&daemon.layerctl(["--json", "graph"]).ok());
+    let users: Vec<_> =
+        graph["layers"].as_array().expect("layers").iter().map(|l| &l["users"]).collect();
+    assert_eq!(users, [&json!(2), &json!(1), &json!(1)], "the base and what stands on it: {graph}");
+    let some = parse(&daemon.layerctl(["--json", "graph", "one:1"]).ok());
+    assert_eq!(some["layers"][0]["users"], json!(2), "the whole store's users: {some}");
+    assert_eq!(some["layers"].as_array().map(Vec::len), Some(2), "its own layers alone: {some}");
+
+    let svg = daemon.layerctl(["graph"]).ok();
+    assert_eq!(svg, daemon.layerctl(["graph", "-o", "-"]).ok(), "the same bytes");
+    let drawn = |text: &str| (text.contains("one:1"), text.contains("two:1"));
+    assert_eq!((svg.starts_with("<svg "), drawn(&svg)), (true, (true, true)), "{svg}");
+    let file = scratch.path().join("graph.dot");
+    daemon.layerctl(["graph", "-o", file.to_str().expect("UTF-8")]).ok();
+    let dot = fs::read_to_string(&file).expect("the file");
+    assert_eq!((dot.starts_with("digraph "), drawn(&dot)), (true, (true, true)), "{dot}");
+    assert_eq!(dot.matches(" -> ").count(), 4, "two parents and two images: {dot}");
+}
