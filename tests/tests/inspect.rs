@@ -357,7 +357,7 @@ fn layers_of_the_store_are_held_against_their_diff_ids() {
 }
 
 /// Writes into a container's file system as its processes do: through the mounts that the daemon names.
-fn change(daemon: &Daemon, container: &layerd_api::Container, script: &str) {
+fn change(container: &layerd_api::Container, script: &str) {
     let at = TempDir::new().expect("a directory");
     for mount in &container.mounts {
         let options: Vec<_> = mount.options.iter().map(String::as_str).collect();
@@ -371,7 +371,6 @@ fn change(daemon: &Daemon, container: &layerd_api::Container, script: &str) {
     let finished = Command::new("sh").args(["-ec", script]).current_dir(at.path()).finish();
     Command::new("umount").arg(at.path()).finish().ok();
     finished.ok();
-    drop(daemon.layerctl(["ps", "-a"]).ok());
 }
 
 #[test]
@@ -393,14 +392,13 @@ fn a_container_is_looked_into_like_an_image() {
         let container = daemon.client().create_container(&request).expect("a container");
         let script = "printf mine >etc/mine; printf CHANGE >etc/change; rm late; chmod 600 etc/keep
             ln -s etc/mine link";
-        change(&daemon, &container, script);
+        change(&container, script);
         let json =
             |arguments: &[&str]| parse(&daemon.layerctl([&["--json"], arguments].concat()).ok());
         let changes = |report: &Value, member: &str| -> Vec<(String, String)> {
             let pairs = objects(report)
                 .iter()
                 .map(|entry| (text(&entry["path"]).to_owned(), text(&entry[member]).to_owned()));
-            // Times of directories differ with what is put into them.
             pairs.filter(|(path, _)| !["/", "/etc"].contains(&path.as_str())).collect()
         };
         let expected = |added: &str, changed: &str, deleted: &str| {
@@ -437,8 +435,6 @@ fn a_container_is_looked_into_like_an_image() {
         {
             assert_eq!(daemon.layerctl(["cat", path]).ok(), content, "{driver}: {path}");
         }
-        let gone = daemon.layerctl(["cat", "work:/late"]);
-        assert_eq!(gone.code, Some(1), "{driver}: {gone:?}");
         let layers = json(&["layers", "work"]);
         assert_eq!(objects(&layers["layers"]).len(), 4, "{driver}: three and its changes");
         let mut kept = objects(&json(&["layers"])).to_vec();
@@ -487,8 +483,6 @@ fn the_whole_store_is_listed_and_its_duplicates_found() {
         assert_eq!(above["shared"], 0, "one image's own");
         assert_eq!(above["step"]["created_by"], "test", "the step that made it");
     }
-    let table = daemon.layerctl(["layers"]).ok();
-    assert_eq!(table.lines().count(), 4, "a heading and a row each:\n{table}");
     let rows =
         daemon.layerctl(["layers", "--no-trunc", "--format", "{{.ChainID}} {{.Users}}"]).ok();
     assert!(rows.contains(&format!("{} 3\n", text(&layers[0]["chain_id"]))), "in full:\n{rows}");
@@ -548,7 +542,6 @@ fn images_and_layers_are_inspected_by_short_ids() {
     }
 }
 
-/// A content worth keeping but once.
 const BIG: &str = "a content that is longer than the others of these tests\n";
 
 #[test]
