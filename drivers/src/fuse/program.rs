@@ -159,9 +159,12 @@ mod tests {
         ];
         for (script, words, kind) in cases {
             let path = dir.path().join("program");
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(&path, mode).unwrap();
+            // Written by another process: what other tests start meanwhile would hold our file open for
+            // writing, and a program that is being written cannot be started.
+            let write = r##"printf '#!/bin/sh\n%s\n' "$1" > "$2" && chmod 755 "$2""##;
+            let mut writer = Command::new("sh");
+            writer.args(["-c", write, "sh", script]).arg(&path);
+            assert!(writer.status().unwrap().success(), "{script}: written");
             let log = tempfile::tempfile().unwrap();
             let failure = Program(path).start(dir.path(), &[], dir.path(), log).unwrap_err();
             assert!(failure.reason.contains(words), "{script}: {}", failure.reason);
