@@ -121,6 +121,12 @@ impl Check {
         for name in with_state(&self.root)? {
             match opener(name, &self.root.path().join(name), opts) {
                 Ok(driver) => drivers.push(driver),
+                // A set-up that was cut off before it began, of a driver that must be told what to
+                // begin with: nothing is there that could be damaged.
+                Err(error)
+                    if error.kind() == drivers::ErrorKind::InvalidArgument
+                        && opts.is_empty()
+                        && !self.root.has_layers(name)? => {}
                 Err(error) => {
                     self.report.note(
                         format!("driver {name} cannot be opened: {error}"),

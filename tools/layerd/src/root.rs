@@ -230,6 +230,20 @@ impl Root {
             Err(error) => Err(error),
         }
     }
+
+    /// Whether a driver has layers here, or what is left of some.
+    pub(crate) fn has_layers(&self, driver: &str) -> Result<bool> {
+        let home = open_dir(&self.dir, driver)?;
+        for place in ["layers", "tmp", "trash"] {
+            match open_dir(&home, place) {
+                Ok(dir) if names(&dir, place)?.is_empty() => {}
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
 }
 
 impl AsFd for Root {
