@@ -26,6 +26,11 @@ struct Seen {
 pub(crate) async fn watch(store: Arc<Store>) {
     let mut seen = BTreeMap::new();
     loop {
+        // A store without a pool is left alone, by threads too.
+        if !store.open_drivers().iter().any(|driver| driver.pool().is_some()) {
+            tokio::time::sleep(EVERY).await;
+            continue;
+        }
         let (store, mut before) = (Arc::clone(&store), std::mem::take(&mut seen));
         let looking = tokio::task::spawn_blocking(move || {
             look(&store, &mut before);

@@ -46,6 +46,8 @@ const STORE_THREADS: usize = 224;
 const COMMITS: usize = 192;
 /// How long requests may go on after the daemon was asked to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// The same for calls of the store, whoever is in a hurry.
+const LEAST_GRACE: Duration = Duration::from_secs(1);
 
 /// How the socket is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,9 +102,11 @@ pub fn run(store: Arc<Store>, options: &Options) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|e| Error::sys("start threads", "", e))?;
-    let outcome = runtime.block_on(serve(store, options));
-    // Calls of the store whose clients have gone away may still run.
-    runtime.shutdown_timeout(outcome.as_ref().copied().unwrap_or_default());
+    let outcome = runtime.block_on(serve(Arc::clone(&store), options));
+    // Calls of the store whose clients have gone away may still run. Short ones always end: who has the
+    // store last closes it, and would be cut off in the middle of freeing what was removed.
+    runtime.shutdown_timeout(outcome.as_ref().copied().unwrap_or_default().max(LEAST_GRACE));
+    drop(store);
     outcome.map(drop)
 }
 
