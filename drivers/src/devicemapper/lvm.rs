@@ -187,7 +187,11 @@ impl Lvm {
     /// Decides whether writes fail at once when the pool is full, or wait for it to grow.
     pub(super) fn fail_when_full(&self, fail: bool) -> Result<()> {
         let word = if fail { "y" } else { "n" };
-        run("lvchange", ["--yes", "--errorwhenfull", word, &self.path()]).map(drop)
+        match run("lvchange", ["--yes", "--errorwhenfull", word, &self.path()]) {
+            // Somebody else decided the same meanwhile.
+            Err(error) if error.to_string().contains("already set") => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 }
 

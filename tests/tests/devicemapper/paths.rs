@@ -183,6 +183,11 @@ fn in_this_kernel_two_disks_are_a_pool_that_grows() {
         driver.unmount(&id(&name)).expect("not in use");
         layers += 1;
     }
+    // The thread that watches the pool may be slower than all this.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while report().metadata.total == first.metadata.total && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let grown = report();
     println!("metadata: {:?}, after {layers} layers {:?}", first.metadata, grown.metadata);
     assert!(grown.metadata.total > first.metadata.total, "metadata has not grown: {grown:?}");
