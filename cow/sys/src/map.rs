@@ -28,6 +28,22 @@ impl Mmap {
     pub fn sequential(&self) -> io::Result<()> {
         self.0.advise(memmap2::Advice::Sequential)
     }
+
+    /// Lets go of the memory of a range that was read; whoever reads it again reads the file again.
+    ///
+    /// The file's pages stay in the kernel's cache, but no longer count as this process's.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the range is not within the map.
+    pub fn forget(&self, range: std::ops::Range<usize>) -> io::Result<()> {
+        if range.start > range.end || range.end > self.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let advice = memmap2::UncheckedAdvice::DontNeed;
+        // SAFETY: no page of the map was ever written to, since it is read-only: each comes back from the
+        // file as it was, under the same contract as when it was first read.
+        unsafe { self.0.unchecked_advise_range(advice, range.start, range.len()) }
+    }
 }
 
 impl Deref for Mmap {
@@ -63,6 +79,9 @@ mod tests {
             let map = Mmap::of(&File::open(&path).unwrap()).unwrap();
             map.sequential().unwrap();
             assert_eq!(&*map, text);
+            map.forget(text.len() / 2..text.len()).unwrap();
+            assert_eq!(&*map, text, "what was forgotten is read again");
+            assert!(map.forget(0..text.len() + 1).is_err(), "more than there is");
             std::fs::remove_file(&path).unwrap();
             assert_eq!(map.as_ref(), text, "the map outlives the name");
         }

@@ -8,7 +8,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use cow_sys::Mmap;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use crate::error::{Error, Place, Result};
+use crate::mapped::Mapped;
 
 /// A regular file that is open for reading, with the size that it had when it was opened.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ impl Extent {
         let range = usize::try_from(self.offset).ok().zip(usize::try_from(self.len).ok());
         let range = range.and_then(|(start, len)| Some(start..start.checked_add(len)?));
         match range {
-            Some(range) if range.end <= map.len() => Ok(Mapped { map, range }),
+            Some(range) if range.end <= map.len() => Ok(Mapped::new(map, range)),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
@@ -176,19 +176,6 @@ impl Extent {
             .read_exact(&mut head)
             .map_err(|error| Error::sys("pread", self.place(), error))?;
         Ok(head)
-    }
-}
-
-/// The bytes of an uncompressed layer, mapped into memory.
-#[derive(Debug)]
-pub struct Mapped {
-    map: Mmap,
-    range: Range<usize>,
-}
-
-impl AsRef<[u8]> for Mapped {
-    fn as_ref(&self) -> &[u8] {
-        &self.map[self.range.clone()]
     }
 }
 

@@ -6,7 +6,8 @@ use cow::digest::{DiffId, Digest};
 
 use crate::codec::Compression;
 use crate::error::{Error, Place, Result};
-use crate::file::{Extent, Mapped};
+use crate::file::Extent;
+use crate::mapped::Mapped;
 use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::stream::{LayerStream, Promise};

@@ -235,7 +235,11 @@ fn begins_like_an_image(whole: &Extent, compression: Compression) -> Result<bool
 
 fn is_image_name(name: &str) -> bool {
     let first = name.split('/').next().unwrap_or_default();
-    let stem = first.strip_suffix(".json").or(first.strip_suffix(".tar")).unwrap_or(first);
+    // To look further would mean to decompress all of it, and then once more.
+    if first.ends_with(".tar") {
+        return true;
+    }
+    let stem = first.strip_suffix(".json").unwrap_or(first);
     let hex = stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
     hex || ["blobs", oci::MARKER, oci::INDEX, docker::MANIFEST, "repositories"].contains(&first)
 }

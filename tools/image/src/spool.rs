@@ -1,7 +1,7 @@
 //! Archives of images that are compressed as a whole, unpacked into a file without a name.
 
 use std::fs::File;
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::os::fd::BorrowedFd;
 
 use cow::ErrorKind;
@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::codec::Compression;
 use crate::error::{Error, Result};
 use crate::file::{Archive, Extent};
-use crate::pool::CHUNK;
+use crate::stream::{LayerStream, Promise};
 
 /// Unpacks a file; the copy never has a name and is gone with its last user.
 ///
@@ -28,15 +28,13 @@ pub(crate) fn spool(
     let file = rustix::fs::openat(scratch, ".", flags, Mode::RUSR | Mode::WUSR)
         .map_err(|errno| Error::sys("open O_TMPFILE for", at.clone(), errno))?;
     let mut file = File::from(file);
-    let reader = BufReader::with_capacity(CHUNK, whole.reader());
-    let mut reader =
-        compression.undo(reader).map_err(|error| Error::sys("decompress", at.clone(), error))?;
-    let mut buffer = vec![0; CHUNK];
+    // Decompressed by one thread while another writes.
+    let mut stream = LayerStream::start(whole, compression, Promise::default())?;
     let mut size = 0_u64;
     loop {
-        let read = reader
-            .read(&mut buffer)
-            .map_err(|error| Error::sys("decompress", at.clone(), error))?;
+        let piece =
+            stream.fill_buf().map_err(|error| Error::sys("decompress", at.clone(), error))?;
+        let read = piece.len();
         if read == 0 {
             return Ok(Archive::new(&at.file, file, size));
         }
@@ -45,7 +43,8 @@ pub(crate) fn spool(
             let reason = format!("it unpacks to more than {limit} bytes").into();
             return Err(Error::Refused { op: "decompress", at, reason, kind: ErrorKind::NoSpace });
         }
-        file.write_all(&buffer[..read])
+        file.write_all(piece)
             .map_err(|error| Error::sys("write the scratch file of", at.clone(), error))?;
+        stream.consume(read);
     }
 }

@@ -213,3 +213,21 @@ fn the_open_source_is_read_whatever_its_path_names_later() {
     assert_eq!(read_all(&source).unwrap(), 3);
     assert!(Oci::default().index.is_empty());
 }
+
+#[test]
+fn the_first_names_tell_an_archive_of_images() {
+    let hex = "7".repeat(64);
+    for (name, expected) in [
+        ("blobs/sha256/", true),
+        ("oci-layout", true),
+        ("manifest.json", true),
+        ("0.tar", true),
+        (&format!("{hex}.json"), true),
+        (&format!("{hex}/layer.tar"), true),
+        ("etc/", false),
+        ("usr/src/linux.tar", false),
+        ("package.json", false),
+    ] {
+        assert_eq!(is_image_name(name), expected, "{name}");
+    }
+}

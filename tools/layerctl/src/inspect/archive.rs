@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read as _, Seek as _};
+use std::io::{self, Read as _, Seek as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -143,12 +143,12 @@ impl Layers for Archive {
         let layer = &self.layers[layer];
         let wanted = wanted(index, rows);
         if let Some(map) = layer.map()? {
-            let mut cursor = Cursor::new(map);
+            let mut cursor = map.reader();
             for (offset, row) in wanted {
                 // A sparse file's content is put together by the tar's reader only.
                 let Some(node) = index.get(row) else { continue };
                 if node.size() != node.stored() {
-                    cursor.set_position(0);
+                    cursor.rewind()?;
                     let only = BTreeMap::from([(offset, row)]);
                     pick(&mut Reader::seeking(&mut cursor), &only, sink)?;
                     continue;
@@ -185,7 +185,7 @@ impl Archive {
         if contents == Contents::Skip
             && let Some(map) = layer.map()?
         {
-            let mut reader = Reader::seeking(Cursor::new(map));
+            let mut reader = Reader::seeking(map.reader());
             return Index::read(&mut reader, contents).with_context(at);
         }
         let mut stream = layer.open()?;
