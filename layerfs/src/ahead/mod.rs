@@ -67,11 +67,6 @@ impl Ahead {
         }
     }
 
-    /// Notes that a wish would cost more than it gives, as yet.
-    pub fn put_off(&self, wish: Wish) {
-        self.watch.put_off(wish);
-    }
-
     /// Has a directory listed, behind the caller's back.
     pub fn list(&self, wish: Wish) {
         let start =

@@ -128,16 +128,6 @@ impl Watch {
         };
         slot.listed_below = Some(now);
     }
-
-    /// Notes that a wish was not followed, because the directory is too large for so few names.
-    pub(super) fn put_off(&self, wish: Wish) {
-        if let Some(slot) = &mut *lock(self.slot(wish.node))
-            && slot.node == wish.node
-        {
-            // Anything that comes is part of the same long series.
-            slot.due = wish.asked.saturating_mul(2).max(SERIES);
-        }
-    }
 }
 
 impl Slot {
@@ -196,16 +186,6 @@ mod tests {
         let elsewhere = watch.found_at(soon, 13, || Some(2));
         assert_eq!(elsewhere, None, "one of another directory");
         assert_eq!(watch.found_at(soon + US, 13, || Some(2)), None, "one of another directory");
-    }
-
-    #[test]
-    fn a_wish_that_was_put_off_comes_again() {
-        let (watch, now) = (Watch::new(Duration::from_millis(2)), Instant::now());
-        for number in 1..=40_u32 {
-            let wish = watch.found_at(now + 20 * US * number, 5, || None);
-            assert_eq!(wish.is_some(), [8, 16, 32].contains(&number), "name {number}");
-            wish.into_iter().for_each(|wish| watch.put_off(wish));
-        }
     }
 
     #[test]

@@ -74,8 +74,8 @@ impl Fs {
         };
         let Ok(stack) = self.stack(dir) else { return };
         let bytes: u64 = stack.iter().filter_map(size).sum();
+        // There is another wish when twice as many were looked up.
         if bytes / NAME > (u64::from(wish.asked) * READ).max(1024) {
-            self.ahead.put_off(wish);
             return;
         }
         Stats::add(&self.stats.listed_ahead);
