@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cow_sys::mount;
 use layerd_api::{Client, CommitSnapshotRequest, SnapshotRequest};
@@ -13,6 +15,8 @@ use crate::grpc::Grpc;
 
 /// The snapshotter that the load is to containerd's dialect.
 pub const SNAPSHOTTER: &str = "load";
+/// How long a mount may be busy.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// A dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +105,7 @@ impl Connection {
     pub(super) fn hide(&mut self, key: &str, target: &Path) -> Result<(), Failure> {
         match self {
             Self::Docker(client) => client.put(key)?,
-            Self::Grpc(_) | Self::V1(_) => mount::unmount(target, false)?,
+            Self::Grpc(_) | Self::V1(_) => unmount(target)?,
         }
         Ok(())
     }
@@ -166,5 +170,23 @@ pub(super) fn target(path: PathBuf) -> io::Result<PathBuf> {
     match std::fs::create_dir(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(path),
+    }
+}
+
+/// Takes away a client's mount. Files of it may still be open in a process that another test starts: it
+/// has copies of all of ours from its fork until it runs its program. So a busy mount is tried again for
+/// a while, as containerd does.
+fn unmount(target: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match mount::unmount(target, false) {
+            Err(error)
+                if error.io().kind() == io::ErrorKind::ResourceBusy
+                    && Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return Ok(outcome?),
+        }
     }
 }
