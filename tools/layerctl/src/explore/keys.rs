@@ -37,7 +37,7 @@ const HELP: &[(&str, &str)] = &[
     ("s", "sort by size / by name"),
     ("o", "columns: as many as fit, all, sizes only"),
     ("", ""),
-    ("v", "content of a file; x there: hexadecimal"),
+    ("v", "content of a file; there / finds text or ~regex, n N go on, x: hexadecimal"),
     ("b", "blame: which layer gave a file content, mode, owner; who deleted it"),
     ("e", "extract a file or directory"),
     ("w", "wasted files, the largest first; Enter goes to one"),

@@ -36,22 +36,11 @@ impl Matcher {
             return Ok(Self::All);
         }
         let against = if text.contains('/') { Against::Path } else { Against::Name };
-        let any_case = !text.chars().any(char::is_uppercase);
-        let regex = |pattern: &str| {
-            let built = RegexBuilder::new(pattern)
-                .case_insensitive(any_case)
-                .size_limit(MOST_REGEX)
-                .build();
-            built.map_err(|error| last_line(&error.to_string()))
-        };
-        if let Some(pattern) = text.strip_prefix('~') {
-            return Ok(Self::Regex(regex(pattern)?, against));
-        }
-        if text.contains(['*', '?', '[']) {
+        if !text.starts_with('~') && text.contains(['*', '?', '[']) {
             let pattern = glob::Pattern::new(text).map_err(|error| error.msg.to_owned())?;
             return Ok(Self::Glob(pattern, against));
         }
-        Ok(Self::Regex(regex(&regex::escape(text))?, against))
+        Ok(Self::Regex(expression(text)?, against))
     }
 
     /// Whether everything is asked for.
@@ -71,6 +60,24 @@ impl Matcher {
             Self::Glob(glob, against) => glob.matches(&String::from_utf8_lossy(&text(against))),
         }
     }
+}
+
+/// Reads what is typed as a regular expression: as one after `~`, else as a text that is looked for.
+/// Capital letters make it mind case; `^` and `$` are the ends of a line.
+///
+/// # Errors
+/// An expression that makes no sense or is too large, in one line.
+pub(super) fn expression(text: &str) -> Result<Regex, String> {
+    let pattern = match text.strip_prefix('~') {
+        Some(pattern) => Cow::Borrowed(pattern),
+        None => Cow::Owned(regex::escape(text)),
+    };
+    RegexBuilder::new(&pattern)
+        .case_insensitive(!text.chars().any(char::is_uppercase))
+        .multi_line(true)
+        .size_limit(MOST_REGEX)
+        .build()
+        .map_err(|error| last_line(&error.to_string()))
 }
 
 /// The line of an error that says what is wrong; the others show where.

@@ -13,6 +13,7 @@
 mod app;
 mod blame;
 mod draw;
+mod find;
 mod forest;
 mod image;
 mod keys;

@@ -63,7 +63,7 @@ impl App {
     }
 
     /// How many lines of the overlay are on the screen.
-    fn overlay_height(&self) -> usize {
+    pub(super) fn overlay_height(&self) -> usize {
         let frame = if matches!(self.overlay, Some(Overlay::Waste(_))) { 3 } else { 2 };
         self.overlay_area().height.saturating_sub(frame).into()
     }
@@ -92,6 +92,9 @@ impl App {
             (KeyCode::Char('x'), Some(Overlay::Pager(pager))) => pager.switch(),
             (KeyCode::Left | KeyCode::Char('h'), Some(Overlay::Pager(pager))) => pager.side(false),
             (KeyCode::Right | KeyCode::Char('l'), Some(Overlay::Pager(pager))) => pager.side(true),
+            (KeyCode::Char('/'), Some(Overlay::Pager(_))) => self.ask_find(),
+            (KeyCode::Char('n'), Some(Overlay::Pager(_))) if !control => self.find_again(true),
+            (KeyCode::Char('N'), Some(Overlay::Pager(_))) => self.find_again(false),
             (KeyCode::Enter, Some(Overlay::Waste(list))) => {
                 let at = list.selected;
                 return self.go_to_wasted(at);
@@ -105,6 +108,24 @@ impl App {
             }
         }
         Vec::new()
+    }
+
+    /// Goes to the next place of what was found in a file, or to the one before.
+    fn find_again(&mut self, forward: bool) {
+        let height = self.overlay_height();
+        let Some(Overlay::Pager(pager)) = &mut self.overlay else { return };
+        if pager.found.pattern.is_empty() {
+            return self.ask_find();
+        }
+        let around = pager.find_again(forward, height);
+        let text = match (pager.found.len(), around, forward) {
+            (0, ..) => format!("not found: {}", super::text::shown(pager.found.pattern.as_bytes())),
+            (1, ..) => "there is no other".to_owned(),
+            (_, true, true) => "from the beginning again".to_owned(),
+            (_, true, false) => "from the end again".to_owned(),
+            _ => return,
+        };
+        self.say(text);
     }
 
     /// Moves in the overlay.

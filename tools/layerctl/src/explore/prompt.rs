@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::app::{App, Effect, Extraction};
+use super::find::Found;
 use super::line::Line;
 use super::matcher::Matcher;
+use super::overlay::Overlay;
 use super::text::shown;
 
 /// See the [module](self).
@@ -18,6 +20,15 @@ pub(super) enum Prompt {
         line: Line,
         /// What was looked for before.
         before: String,
+        /// Why what is typed makes no sense.
+        error: Option<String>,
+    },
+    /// What to find in the content of a file.
+    Find {
+        /// What is typed.
+        line: Line,
+        /// What was found before, and the first line on the screen.
+        before: (Found, usize),
         /// Why what is typed makes no sense.
         error: Option<String>,
     },
@@ -39,6 +50,40 @@ impl App {
     pub(super) fn ask_filter(&mut self) {
         let line = Line::new(&self.filter);
         self.prompt = Some(Prompt::Filter { line, before: self.filter.clone(), error: None });
+    }
+
+    /// Begins to find something in the content on the screen.
+    pub(super) fn ask_find(&mut self) {
+        let Some(Overlay::Pager(pager)) = &self.overlay else { return };
+        let before = (pager.found.clone(), pager.top);
+        self.prompt = Some(Prompt::Find { line: Line::default(), before, error: None });
+    }
+
+    /// Takes a key for what is to be found: the screen follows what is typed.
+    fn find_key(&mut self, mut line: Line, before: (Found, usize), key: KeyEvent) {
+        let height = self.overlay_height();
+        let Some(Overlay::Pager(pager)) = &mut self.overlay else { return };
+        let mut error = None;
+        if line.key(key) {
+            error = pager.find(&line.text(), before.1, height).err();
+        }
+        self.prompt = Some(Prompt::Find { line, before, error });
+    }
+
+    /// Ends that; nothing typed means what was found before, from here on.
+    fn end_find(&mut self, line: &Line, before: (Found, usize), escape: bool) {
+        let height = self.overlay_height();
+        let Some(Overlay::Pager(pager)) = &mut self.overlay else { return };
+        if escape {
+            (pager.found, pager.top) = before;
+        } else if line.text().is_empty() {
+            // What was once read is no nonsense.
+            let _ = pager.find(&before.0.pattern, before.1, height);
+        }
+        if !escape && pager.found.current().is_none() && !pager.found.pattern.is_empty() {
+            let text = format!("not found: {}", shown(pager.found.pattern.as_bytes()));
+            self.say_bad(text);
+        }
     }
 
     /// Asks where to extract what is selected.
@@ -77,6 +122,14 @@ impl App {
                 self.prompt = Some(Prompt::Filter { line, before, error });
                 if changed { self.filter_by(text) } else { Vec::new() }
             }
+            Some(Prompt::Find { line, before, .. }) if escape || enter => {
+                self.end_find(&line, before, escape);
+                Vec::new()
+            }
+            Some(Prompt::Find { line, before, .. }) => {
+                self.find_key(line, before, key);
+                Vec::new()
+            }
             Some(Prompt::Extract { line, layers, path }) if enter => {
                 let to = line.text();
                 if to.is_empty() {
@@ -106,7 +159,7 @@ impl App {
     pub(super) fn paste(&mut self, text: &str) -> Vec<Effect> {
         let mut effects = Vec::new();
         for c in text.chars().take_while(|c| *c != '\n' && *c != '\r') {
-            if matches!(self.prompt, Some(Prompt::Filter { .. } | Prompt::Extract { .. })) {
+            if self.prompt.as_ref().is_some_and(|prompt| !matches!(prompt, Prompt::Replace(_))) {
                 let key = KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE);
                 effects.extend(self.prompt_key(key));
             }

@@ -129,6 +129,46 @@ fn a_files_content_is_asked_for_and_shown() {
 }
 
 #[test]
+fn text_is_found_in_a_files_content() {
+    let mut explorer = explorer();
+    explorer.keys("Tab / n e w Enter G v");
+    let number = explorer.app.asked.content.expect("a question");
+    let text: String = (0..200).map(|line| format!("line {line:4}\n")).collect();
+    let pager = Pager::new("/srv/new".into(), text.len() as u64, text.into_bytes());
+    explorer.event(Event::Content(number, Ok(pager)));
+    let top = |explorer: &Explorer| match &explorer.app.overlay {
+        Some(Overlay::Pager(pager)) => (pager.top, pager.found.pattern.clone()),
+        other => panic!("{other:?}"),
+    };
+    explorer.keys("/ 1 5 0");
+    assert_eq!(top(&explorer), (142, "150".to_owned()), "the screen follows what is typed");
+    explorer.keys("Esc");
+    assert_eq!(top(&explorer), (0, String::new()), "Esc leads back");
+    for (keys, expected, note) in [
+        ("/ 4 9 Enter", 41, None),
+        ("n", 141, None),
+        ("n", 41, Some("from the beginning again")),
+        ("N", 141, Some("from the end again")),
+        ("g / Enter", 41, None),
+        ("/ q Enter", 41, Some("not found: q")),
+        ("n", 41, Some("not found: q")),
+    ] {
+        explorer.keys(keys);
+        assert_eq!(top(&explorer).0, expected, "after {keys}");
+        let said = explorer.app.note.as_ref().map(|note| note.text.as_str());
+        assert_eq!(said, note, "after {keys}");
+    }
+    explorer.keys("/ ~ (");
+    let error = match &explorer.app.prompt {
+        Some(Prompt::Find { error, .. }) => error.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(error.is_some(), "nonsense is told while it is typed");
+    explorer.keys("Esc q");
+    assert!(explorer.app.overlay.is_none() && explorer.app.end.is_none(), "only that is closed");
+}
+
+#[test]
 fn links_and_directories_have_no_content() {
     let mut explorer = explorer();
     explorer.keys("g t Tab / d a s h Enter G v");

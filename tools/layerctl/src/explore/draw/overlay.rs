@@ -1,5 +1,7 @@
 //! What covers the panes.
 
+use std::ops::Range;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -87,6 +89,15 @@ fn draw_pager(pager: &Pager, theme: Theme, inner: Rect, buffer: &mut Buffer) {
         let line = pager.line(at);
         let line = skip(&line, pager.left);
         buffer.set_string(inner.x, y, cut(line, inner.width.into()), Style::new());
+        for (columns, current) in pager.marks(at) {
+            mark(
+                &columns,
+                pager.left,
+                theme.found(current),
+                Rect { y, height: 1, ..inner },
+                buffer,
+            );
+        }
     }
     if pager.size == 0 {
         let line = Line::styled("the file is empty", theme.faint()).centered();
@@ -101,7 +112,28 @@ fn draw_pager(pager: &Pager, theme: Theme, inner: Rect, buffer: &mut Buffer) {
     let text = cut(&text, inner.width.into());
     let x = inner.right() - u16::try_from(crate::explore::text::width(&text)).unwrap_or_default();
     buffer.set_string(x, inner.bottom(), text, theme.faint());
+    let found = cut(&found_text(pager), usize::from(x.saturating_sub(inner.x)));
+    buffer.set_string(inner.x, inner.bottom(), found, theme.faint());
     scroll_bar(wider(inner), pager.top, len, theme, buffer);
+}
+
+/// Marks columns of a line that is on the screen from a column on.
+fn mark(columns: &Range<usize>, left: usize, style: Style, line: Rect, buffer: &mut Buffer) {
+    let room = usize::from(line.width);
+    let place =
+        |column: usize| u16::try_from(column.saturating_sub(left).min(room)).unwrap_or(line.width);
+    let (start, end) = (place(columns.start), place(columns.end));
+    buffer.set_style(Rect { x: line.x + start, width: end - start, ..line }, style);
+}
+
+/// How many places there are of what is looked for.
+fn found_text(pager: &Pager) -> String {
+    let pattern = shown(pager.found.pattern.as_bytes());
+    match pager.found.current() {
+        _ if pattern.is_empty() => String::new(),
+        None => format!(" /{pattern}: not found "),
+        Some((at, _)) => format!(" /{pattern}: {} of {} ", at + 1, pager.found.len()),
+    }
 }
 
 fn draw_waste(image: &Image, list: List, theme: Theme, inner: Rect, buffer: &mut Buffer) {

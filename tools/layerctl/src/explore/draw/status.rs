@@ -84,9 +84,14 @@ fn hints(app: &App) -> &'static [(&'static str, &'static str)] {
         (Some(Overlay::Waste(_)), _) => {
             &[("Enter", "go to the file"), ("↑↓", "move"), ("Esc", "close")]
         }
-        (Some(Overlay::Pager(_)), _) => {
-            &[("↑↓", "scroll"), ("←→", "sideways"), ("x", "text / hexadecimal"), ("Esc", "close")]
-        }
+        (Some(Overlay::Pager(_)), _) => &[
+            ("↑↓", "scroll"),
+            ("←→", "sideways"),
+            ("/", "find"),
+            ("n N", "next, before"),
+            ("x", "text / hexadecimal"),
+            ("Esc", "close"),
+        ],
         (Some(_), _) => &[("↑↓", "scroll"), ("Esc", "close")],
         _ if app.image.is_none() => &[("q", "quit"), ("?", "keys")],
         (None, Focus::Layers) if app.marked.is_some() => {
@@ -124,7 +129,9 @@ fn draw_prompt(
 ) -> Option<(u16, u16)> {
     let room = usize::from(area.width);
     let (label, line, hint, bad) = match prompt {
-        Prompt::Filter { line, error: Some(error), .. } => ("/", line, error.as_str(), true),
+        Prompt::Filter { line, error: Some(error), .. }
+        | Prompt::Find { line, error: Some(error), .. } => ("/", line, error.as_str(), true),
+        Prompt::Find { line, .. } => ("/", line, "text, ~regex", false),
         Prompt::Filter { line, .. } => ("/", line, "part of a name, *.glob, ~regex", false),
         Prompt::Extract { line, .. } => ("Extract to: ", line, "Enter extracts, Esc leaves", false),
         Prompt::Replace(extraction) => {

@@ -138,6 +138,30 @@ fn a_cut_file_says_so() {
 }
 
 #[test]
+fn what_is_found_in_a_file_is_marked_and_counted() {
+    let mut explorer = Explorer::new(LAYERS, 64, 10);
+    explorer.keys("Tab G v");
+    let number = explorer.app.asked.content.expect("a question");
+    let pager = Pager::new("/srv/file".into(), 14, b"one\n\ttwo one\n".into());
+    explorer.event(Event::Content(number, Ok(pager)));
+    explorer.keys("/ o n e");
+    for (keys, marked, count) in [("Enter", (2, 2), "1 of 2"), ("n", (14, 3), "2 of 2")] {
+        explorer.keys(keys);
+        for colour in [true, false] {
+            let (buffer, _) = paint(&explorer.app, colour);
+            let cells = (1..9).flat_map(|y| (1..62).map(move |x| (x, y)));
+            let reversed: Vec<_> = cells
+                .filter(|place| buffer[*place].modifier.contains(Modifier::REVERSED))
+                .collect();
+            let expected: Vec<_> = (marked.0..marked.0 + 3).map(|x| (x, marked.1)).collect();
+            assert_eq!(reversed, expected, "the place that {keys} led to");
+        }
+        let lines = screen(&explorer);
+        assert!(lines[8].contains(&format!("/one: {count}")), "{:?}", lines[8]);
+    }
+}
+
+#[test]
 fn what_is_typed_is_shown_with_the_cursor_behind_it() {
     let mut explorer = Explorer::new(LAYERS, 60, 10);
     explorer.keys("/ ~ x (");

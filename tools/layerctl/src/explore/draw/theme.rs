@@ -58,6 +58,11 @@ impl Theme {
         }
     }
 
+    /// Of what was looked for, and of the place that was gone to.
+    pub(super) fn found(self, current: bool) -> Style {
+        if current { Style::new().reversed().bold() } else { self.warn().bold().underlined() }
+    }
+
     /// Of directories.
     pub(super) fn dir(self) -> Style {
         self.colour(Color::Blue).bold()
