@@ -14,8 +14,8 @@ test)
     packages="$packages user-mode-linux kmod lvm2 thin-provisioning-tools xfsprogs"
     # Podman and Buildah run on layerfs.
     packages="$packages podman conmon fuse3"
-    # Reads the pages that layerctl writes.
-    packages="$packages chromium"
+    # Read the pages and the graphs that layerctl writes.
+    packages="$packages chromium graphviz"
     # The engines that are clients, and what their own suites are compiled from.
     packages="$packages docker.io containerd runc golang-go golang-github-containerd-containerd-dev"
     packages="$packages golang-github-docker-docker-dev golang-github-vbatts-tar-split-dev"
