@@ -16,6 +16,7 @@ mod images;
 mod labels;
 mod names;
 mod open;
+mod removal;
 mod shared;
 mod snapshots;
 mod spec;

@@ -9,7 +9,7 @@ use cow::digest::ChainId;
 use drivers::{Driver, LayerId};
 
 use super::labels::check_labels;
-use super::snapshots::{REMOVE, has_children};
+use super::removal::{REMOVE, has_children};
 use super::{NewSnapshot, Removed, Store};
 use crate::catalogue::owner::Owner;
 use crate::catalogue::{

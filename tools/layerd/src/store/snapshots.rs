@@ -16,7 +16,6 @@ use drivers::{CreateOptions, Driver, IdMaps, LayerId, LayerRecord, NAMES, State}
 
 use super::Store;
 use super::labels::check_labels;
-use super::trees::discard;
 use crate::catalogue::owner::Owner;
 use crate::catalogue::{
     Change as _, Container, Durability, Labels, Lookup, Snapshot, SnapshotKind,
@@ -67,8 +66,6 @@ enum Mounted {
 
 /// What a commit is called in errors.
 const COMMIT: &str = "commit snapshot";
-/// What a removal is called in errors.
-pub(super) const REMOVE: &str = "remove snapshot";
 
 impl Store {
     /// Makes a snapshot, active or a view.
@@ -342,100 +339,6 @@ impl Store {
         }
     }
 
-    /// Removes a snapshot. What the daemon mounted of it for clients is unmounted; whoever still uses
-    /// a bind mount of that keeps it until he is done.
-    ///
-    /// # Errors
-    /// `FailedPrecondition` when it has children.
-    pub fn remove_snapshot(&self, namespace: &str, key: &str) -> Result<()> {
-        self.remove_for(namespace, key, None)
-    }
-
-    /// Removes a snapshot, and the container whose changes it holds.
-    #[tracing::instrument(level = "debug", skip_all, fields(namespace, key))]
-    pub(super) fn remove_for(
-        &self,
-        namespace: &str,
-        key: &str,
-        container: Option<&Container>,
-    ) -> Result<()> {
-        const OP: &str = REMOVE;
-        let began = Instant::now();
-        let _claim = self.keys.claim((namespace.to_owned(), key.to_owned()));
-        let (snapshot, driver) = self.held(OP, namespace, key)?;
-        if let Some(chain) = snapshot.shared {
-            return self.let_go(namespace, &snapshot, &*driver, chain);
-        }
-        let failed = |e| Error::driver(format!("{OP} {key:?}"), e);
-        let parent = match driver.info(&snapshot.layer) {
-            Ok(info) => info.parent,
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(error)),
-        };
-        self.catalogue.write(Durability::Soon, |w| {
-            if w.has_children(driver.name(), &snapshot.layer)? {
-                return Err(has_children(key));
-            }
-            w.delete_snapshot(namespace, key)?;
-            if let Some(parent) = &parent {
-                w.delete_child(driver.name(), parent.as_str(), snapshot.layer.as_str())?;
-            }
-            container.map_or(Ok(()), |container| w.delete_container(container))
-        })?;
-        if snapshot.kind == SnapshotKind::Committed {
-            // Were the row to come back in a crash, without its layer, a promise would seem broken.
-            self.catalogue.settle()?;
-        }
-        match discard(&*driver, &snapshot.layer) {
-            Ok(()) => {
-                self.events.tell(Note::snapshot("remove", namespace, &snapshot).took(began));
-                self.release_image_of(&snapshot, &*driver)
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => {
-                self.put_back(namespace, &snapshot, parent.as_ref(), container)?;
-                Err(failed(error))
-            }
-        }
-    }
-
-    /// Writes the rows again of a snapshot whose layer could not be removed.
-    fn put_back(
-        &self,
-        namespace: &str,
-        snapshot: &Snapshot,
-        parent: Option<&LayerId>,
-        container: Option<&Container>,
-    ) -> Result<()> {
-        self.catalogue.write(Durability::Soon, |w| {
-            w.put_snapshot(namespace, snapshot)?;
-            if let Some(parent) = parent {
-                w.put_child(&snapshot.driver, parent.as_str(), snapshot.layer.as_str())?;
-            }
-            container.map_or(Ok(()), |container| w.put_container(container))
-        })
-    }
-
-    /// An image may be gone while a snapshot still lies on its layers: the last one to go takes the
-    /// layers along.
-    fn release_image_of(&self, snapshot: &Snapshot, driver: &dyn Driver) -> Result<()> {
-        let Some(chain) = snapshot.parent.as_deref().and_then(|parent| parent.parse().ok()) else {
-            return Ok(());
-        };
-        let rows = self.catalogue.read()?;
-        let Some(row) = rows.layer(driver.name(), &chain)? else { return Ok(()) };
-        if rows.has_children(driver.name(), &row.layer)? {
-            return Ok(());
-        }
-        drop(rows);
-        let released = {
-            let _images = self.lock_images();
-            self.release(driver.name(), chain)?
-        };
-        self.free_released(driver, &released, &mut super::Removed::default());
-        Ok(())
-    }
-
     /// What is known of a snapshot.
     ///
     /// # Errors
@@ -475,12 +378,6 @@ impl Store {
 
 fn is_shared(below: Option<&Below>) -> bool {
     below.is_some_and(|below| below.shared)
-}
-
-/// The refusal to remove a parent; containerd looks for the word.
-pub(super) fn has_children(key: &str) -> Error {
-    let reason = "cannot remove a snapshot that has children";
-    Error::refused(REMOVE, key, reason, ErrorKind::FailedPrecondition)
 }
 
 /// The row of a snapshot to be.
