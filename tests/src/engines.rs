@@ -240,3 +240,16 @@ pub fn suites() -> &'static Path {
         dir
     })
 }
+
+/// Runs one of the [suites], which must pass with at least this many cases.
+///
+/// # Panics
+/// When it does not.
+pub fn passes(suite: &mut Command, what: &str, least: usize) {
+    let done = suite.arg("-test.v").finish();
+    let said = format!("{}\n{}", done.stdout, done.stderr);
+    assert_eq!(done.code, Some(0), "{what}:\n{said}");
+    let passed =
+        done.stdout.lines().filter(|line| line.trim_start().starts_with("--- PASS")).count();
+    assert!(passed >= least, "{what}: only {passed} of {least} cases passed:\n{said}");
+}

@@ -121,7 +121,8 @@ pub fn archive(dir: &Path, number: usize, files: usize) -> (PathBuf, String) {
     (path, name)
 }
 
-/// Imports, commits of containers, removals. `now` names the points of time.
+/// Imports, commits of containers, removals. `now` names the points of time; the containers with the
+/// numbers `stay_mounted` have their layers mounted while these are committed.
 ///
 /// # Panics
 /// When a step fails.
@@ -129,6 +130,7 @@ pub fn archive(dir: &Path, number: usize, files: usize) -> (PathBuf, String) {
 pub fn live(
     daemon: &Daemon,
     archives: &[(PathBuf, String)],
+    stay_mounted: &[usize],
     mut now: impl FnMut() -> usize,
 ) -> Vec<Durable> {
     let client = daemon.client();
@@ -138,7 +140,7 @@ pub fn live(
         daemon.layerctl(["import".as_ref(), archive.as_os_str()]).ok();
         let from = now();
         images.push(Durable::new(&client, Kept::Image(image.clone()), from));
-        let name = commit(&client, image, number);
+        let name = commit(&client, image, number, stay_mounted.contains(&number));
         let from = now();
         let mut snapshot = Durable::new(&client, Kept::Snapshot(name.clone()), from);
         snapshot.until = now();
@@ -155,15 +157,17 @@ pub fn live(
 }
 
 /// Commits a container's layer on an image, and gives the name of what that made.
-fn commit(client: &Client, image: &str, number: usize) -> String {
+fn commit(client: &Client, image: &str, number: usize, stays_mounted: bool) -> String {
     let (key, name) = (format!("active {number}"), format!("committed {number}"));
-    {
-        let work = Active::new(client, image, &key);
-        fs::write(work.path().join("new"), "x".repeat(50_000)).expect("a file");
-        fs::remove_file(work.path().join("dir1/file1")).expect("a file");
-    }
+    let work = Active::new(client, image, &key);
+    fs::write(work.path().join("new"), "x".repeat(50_000)).expect("a file");
+    fs::remove_file(work.path().join("dir1/file1")).expect("a file");
+    let work = stays_mounted.then_some(work);
     let request = CommitSnapshotRequest { key, name: name.clone(), labels: BTreeMap::default() };
     client.commit_snapshot(&request).expect("a commit");
+    if let Some(work) = work {
+        fs::write(work.path().join("later"), "not of the layer").expect("its client goes on");
+    }
     name
 }
 

@@ -38,7 +38,7 @@ fn cuts(fs: &str, driver: &str, cuts: usize) {
     let archives: Vec<_> = (0..5).map(|number| life::archive(dir.path(), number, 200)).collect();
     let disk = Recorded::new(fs, 512);
     let daemon = Daemon::start_in(life::place(disk.path()), ["--driver", driver]);
-    let durable = life::live(&daemon, &archives, || disk.now());
+    let durable = life::live(&daemon, &archives, &[], || disk.now());
     drop(daemon.kill());
     let end = disk.now();
     disk.unmount();

@@ -11,10 +11,11 @@ use cow::change::Changeset;
 use cow::whiteout::WhiteoutFormat;
 use cow_sys::mount_attr;
 
+use super::changes::Compared;
 use super::dm::Use;
-use super::layer::{self, Device};
-use super::volume::{self, Shown, Used};
-use super::{DeviceMapper, crash, in_use, status};
+use super::layer;
+use super::volume::{self, Shown};
+use super::{DeviceMapper, crash, seal, status};
 use crate::backend::{self, Backend, Difference};
 use crate::call::{Call, HomeCall};
 use crate::driver::{Access, Applied, Capabilities, Finding, Mount, Pool, State, Usage};
@@ -50,7 +51,7 @@ impl Backend for DeviceMapper {
         let build = || {
             let device = self.make_device(meta)?;
             device.write(dir).inspect_err(|_| {
-                let _ = self.pool.delete(device.thin());
+                let _ = self.pool.delete(device.thin(meta.state));
             })?;
             crash::point("layer made");
             Ok(())
@@ -61,15 +62,10 @@ impl Backend for DeviceMapper {
     fn fill(&self, call: Call<'_>, layer: &Layer, tar: &mut dyn Read) -> Result<Applied> {
         let options = ApplyOptions { writeback: true, ..ApplyOptions::new(WhiteoutFormat::Remove) };
         let apply = || {
-            let dir = self.home.open_in_layer(&layer.id, ".")?;
-            let mut device = Device::read(&dir)?;
-            let held = self.devices.hold(device.thin(), Use::Write)?;
+            let held = self.devices.hold(self.shown(&layer.meta())?.0, Use::Write)?;
             let root = self.volumes.open(&held.name, Shown::Writable)?;
             let applied = cow::apply::apply(&root, tar, &options)?;
             volume::sync(&root)?;
-            drop(root);
-            device.content += applied.content_size;
-            device.write(&dir)?;
             Ok(Applied {
                 tar_size: applied.tar_size,
                 content_size: applied.content_size,
@@ -79,29 +75,13 @@ impl Backend for DeviceMapper {
         apply().map_err(|error| call.failed(error))
     }
 
-    /// The file system is unmounted, clean, and on the disk before the layer is called committed.
     fn seal(&self, sealing: &Sealing<'_>) -> Result<Usage> {
         let call = self.home.call("commit", &sealing.layer.id);
-        let failed = |error| call.failed(error);
-        let dir = self.home.open_in_layer(&sealing.layer.id, ".").map_err(failed)?;
-        let mut device = Device::read(&dir).map_err(failed)?;
-        let id = device.thin().id;
-        self.devices.retire(id).map_err(|error| in_use(call, error))?;
-        let last = volume::tick();
-        let measure = || {
-            let held = self.devices.hold(device.thin(), Use::Write)?;
-            let root = self.volumes.open(&held.name, Shown::Writable)?;
-            volume::sync(&root)?;
-            self.pool.require_writable("seal")?;
-            volume::used(&root)
-        };
-        let used = measure().map_err(failed)?;
-        self.devices.retire(id).map_err(|error| in_use(call, error))?;
-        volume::pass(last);
-        crash::point("file system sealed");
-        device.used = Some(used);
-        device.write(&dir).map_err(failed)?;
-        self.own_space(&device, used, sealing.meta.parent.as_ref()).map_err(failed)
+        self.seal_layer(sealing).map_err(|error| seal::in_use(call, error))
+    }
+
+    fn sealed(&self, id: &LayerId) {
+        self.settle_committed(id);
     }
 
     fn describe(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<Vec<Mount>> {
@@ -168,7 +148,8 @@ impl Backend for DeviceMapper {
         if meta.state == State::View && below == meta.parent {
             return Ok(Difference::new(Changeset::default(), Vec::new()));
         }
-        self.compare(&meta, below.as_ref()).map_err(|error| call.failed(error))
+        let compared = self.compare(&meta, below.as_ref());
+        compared.map(Compared::difference).map_err(|error| call.failed(error))
     }
 
     fn measure(&self, id: &LayerId) -> cow::Result<Usage> {
@@ -180,9 +161,7 @@ impl Backend for DeviceMapper {
         if meta.state == State::View {
             return Ok(Usage { inodes: 1, ..Usage::default() });
         }
-        let device = self.device(id)?;
-        let (_held, root) = self.look(&meta)?;
-        self.own_space(&device, volume::used(&root)?, meta.parent.as_ref())
+        self.compare(&meta, meta.parent.as_ref())?.usage()
     }
 
     fn keys(&self, _call: Call<'_>, layer: &Layer) -> Result<BTreeMap<String, String>> {
@@ -194,6 +173,8 @@ impl Backend for DeviceMapper {
             keys.insert("DeviceId".to_owned(), thin.id.to_string());
             keys.insert("DeviceName".to_owned(), self.pool.device_name(thin.id));
             keys.insert("DeviceSize".to_owned(), thin.size.to_string());
+            let own = self.exclusive(&layer.meta());
+            keys.extend(own.map(|own| ("ExclusiveBytes".to_owned(), own.to_string())));
         }
         Ok(keys)
     }
@@ -249,25 +230,5 @@ impl DeviceMapper {
             cow::Error::refused("look at layer", id, error.to_string(), error.kind())
         };
         Ok(layer.map_err(failed)?.meta())
-    }
-
-    /// What a layer has taken since it was a snapshot of its parent: what its file system gives out
-    /// now and did not then. What it freed of its parent's makes up for nothing that it was given.
-    fn own_space(
-        &self,
-        device: &Device,
-        used: Used,
-        parent: Option<&LayerId>,
-    ) -> cow::Result<Usage> {
-        let before = match parent {
-            Some(parent) => self.device(parent)?.used,
-            None => Some(self.base.used),
-        };
-        let before = before.unwrap_or_default();
-        let bytes = used.bytes.saturating_sub(before.bytes).max(device.content);
-        // The root's own inode is the first file system's.
-        let inodes = used.inodes.saturating_sub(before.inodes) + 1;
-        let content = if device.content > 0 { device.content } else { bytes };
-        Ok(Usage { bytes, inodes, content })
     }
 }

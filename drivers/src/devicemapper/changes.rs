@@ -7,6 +7,9 @@
 //!
 //! This needs to understand the file system's tables ([`ext4`]) and the pool's ([`delta`]). Wherever
 //! anything is not as expected, both trees are walked instead, which is always right.
+//!
+//! Either way what is looked at is one instant of an active layer, a snapshot that is made for the
+//! comparison: its client may have it mounted, and waits for the moment in which that is taken.
 
 mod delta;
 mod ext4;
@@ -16,20 +19,19 @@ mod names;
 use std::ffi::OsStr;
 use std::fmt;
 
+use cow::change::Changeset;
 use cow::diff::Touched;
 use cow::error::{Error, ErrorKind, Result};
 use cow::root::Root;
 
 use super::DeviceMapper;
-use super::crash;
-use super::devices::Held;
 use super::dm::{self, Thin, ThinId, Use};
+use super::freeze::Lent;
 use super::options::FileSystem;
-use super::pool::{Mode, Owner, Pool};
 use super::tool;
-use super::volume::Shown;
+use super::volume::{self, Shown};
 use crate::backend::Difference;
-use crate::driver::State;
+use crate::driver::{State, Usage};
 use crate::home::meta::Meta;
 use crate::id::LayerId;
 use ext4::Ext4;
@@ -37,120 +39,184 @@ use ext4::Ext4;
 /// The inode number of a root directory of ext4.
 const ROOT_INO: u32 = 2;
 
-/// A device that shows one instant of an active layer; goes with its last user.
-struct Snapshot<'d> {
-    pool: &'d Pool,
-    id: ThinId,
-    held: Option<Held<'d>>,
-}
-
-impl fmt::Debug for Snapshot<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Snapshot").field(&self.id).finish()
-    }
-}
-
-impl Drop for Snapshot<'_> {
-    fn drop(&mut self) {
-        drop(self.held.take());
-        self.pool.give_back(self.id);
-    }
-}
-
-/// A tree to which nobody writes.
-struct Steady<'d> {
-    thin: Thin,
-    fs: Ext4,
+/// What a layer shows.
+struct Tree<'d> {
+    /// Where in the pool that is to which nobody writes; none for a layer that may be in use.
+    steady: Option<Thin>,
     root: Root,
     /// Goes after the root.
     held: Box<dyn fmt::Debug + 'd>,
 }
 
-impl DeviceMapper {
-    /// Compares what a layer shows with what one below it shows, or with nothing.
-    pub(super) fn compare(&self, meta: &Meta, below: Option<&LayerId>) -> Result<Difference<'_>> {
-        let below = below.map(|id| self.meta(id)).transpose()?;
-        if let Some(below) = &below {
-            match self.compare_written(meta, below) {
-                Ok(difference) => return Ok(difference),
-                Err(reason) => tracing::debug!(layer = %meta.id, %reason, "both trees are walked"),
-            }
-        }
-        let lower = below.map(|meta| self.look(&meta)).transpose()?;
-        let (_held, upper) = self.look(meta)?;
-        let changes = cow::diff::trees(lower.as_ref().map(|(_, root)| root), &upper)?;
-        Ok(Difference::new(changes, vec![upper]))
+/// How a layer differs from one below it.
+#[derive(Debug)]
+pub(super) struct Compared<'d> {
+    changes: Changeset,
+    root: Root,
+    held: Box<dyn fmt::Debug + 'd>,
+    /// The bytes of the pool that the two devices do not share, where it was asked for them.
+    pub(super) own: Option<u64>,
+}
+
+impl<'d> Compared<'d> {
+    /// The space that the changes take.
+    pub(super) fn usage(&self) -> Result<Usage> {
+        let usage = cow::usage::changed(&self.root, &self.changes)?;
+        Ok(Usage { bytes: usage.bytes, inodes: usage.inodes, content: usage.content })
     }
 
-    /// The same from what was written alone.
+    /// For whoever wants to read what has changed.
+    pub(super) fn difference(self) -> Difference<'d> {
+        Difference { changes: self.changes, roots: vec![self.root], held: Some(self.held) }
+    }
+}
+
+impl DeviceMapper {
+    /// Compares what a layer shows with what one below it shows, or with nothing.
+    pub(super) fn compare(&self, meta: &Meta, below: Option<&LayerId>) -> Result<Compared<'_>> {
+        let tree = match meta.state {
+            State::Active => self.frozen(meta).or_else(|reason| {
+                tracing::debug!(layer = %meta.id, %reason, "looked at while it may be in use");
+                let (held, root) = self.look(meta)?;
+                Ok(Tree { steady: None, root, held: Box::new(held) })
+            })?,
+            State::Committed | State::View => self.sealed(self.shown(meta)?.0)?,
+        };
+        self.compare_tree(&meta.id, tree, below)
+    }
+
+    /// The same of a device to which nobody writes, and that is to be the layer's.
+    pub(super) fn compare_sealed(
+        &self,
+        id: &LayerId,
+        thin: Thin,
+        below: Option<&LayerId>,
+    ) -> Result<Compared<'_>> {
+        self.compare_tree(id, self.sealed(thin)?, below)
+    }
+
+    fn compare_tree<'d>(
+        &'d self,
+        id: &LayerId,
+        upper: Tree<'d>,
+        below: Option<&LayerId>,
+    ) -> Result<Compared<'d>> {
+        let mut own = None;
+        let changes = match below {
+            None => cow::diff::trees(None, &upper.root)?,
+            Some(below) => {
+                let lower = self.sealed(self.shown(&*self.meta(below)?)?.0)?;
+                let written = self.written(id, &upper, &lower);
+                let told = written.and_then(|(touched, bytes)| {
+                    own = Some(bytes);
+                    cow::diff::touched(&lower.root, &upper.root, &touched)
+                });
+                told.or_else(|reason| {
+                    tracing::debug!(layer = %id, %reason, "both trees are walked");
+                    cow::diff::trees(Some(&lower.root), &upper.root)
+                })?
+            }
+        };
+        Ok(Compared { changes, root: upper.root, held: upper.held, own })
+    }
+
+    /// What was written in a layer, and how many bytes of the pool that takes.
     ///
     /// # Errors
     /// Whatever makes it uncertain that nothing else was.
-    fn compare_written(&self, meta: &Meta, below: &Meta) -> Result<Difference<'_>> {
-        if self.volumes.fs != FileSystem::Ext4 {
-            let reason = format!("{} is not read", self.volumes.fs.name());
-            return Err(Error::refused("compare devices", "", reason, ErrorKind::Unsupported));
-        }
-        let lower = self.sealed(self.shown(below)?.0)?;
-        let upper = match meta.state {
-            State::Active => self.frozen(meta)?,
-            State::Committed | State::View => self.sealed(self.shown(meta)?.0)?,
+    fn written(&self, id: &LayerId, upper: &Tree<'_>, lower: &Tree<'_>) -> Result<(Touched, u64)> {
+        let unsure = |reason: &str| {
+            Err(Error::refused("compare devices", "", reason.to_owned(), ErrorKind::Unsupported))
         };
-        upper.fs.compare(&lower.fs)?;
-        if upper.thin.size != lower.thin.size {
-            let reason = "it was enlarged";
-            return Err(Error::refused("compare devices", "", reason, ErrorKind::Unsupported));
+        if self.volumes.fs != FileSystem::Ext4 {
+            return unsure(&format!("{} is not read", self.volumes.fs.name()));
         }
-        let mut tables = upper.fs.tables();
-        self.parts([lower.thin.id, upper.thin.id], |part| tables.touch(part))?;
-        let found = inodes::compare(&lower.fs, &upper.fs, tables)?;
-        let per_group = upper.fs.superblock.inodes_per_group;
+        let (Some(above), Some(below)) = (upper.steady, lower.steady) else {
+            return unsure("it may be in use");
+        };
+        let open = |thin: Thin| Ext4::open(dm::node(&self.pool.device_name(thin.id)));
+        let (upper_fs, lower_fs) = (open(above)?, open(below)?);
+        upper_fs.compare(&lower_fs)?;
+        if above.size != below.size {
+            return unsure("it was enlarged");
+        }
+        let mut tables = upper_fs.tables();
+        let mut own = 0;
+        self.parts([below.id, above.id], |part, is_above| {
+            if is_above {
+                own += part.end - part.start;
+            }
+            tables.touch(part);
+        })?;
+        let found = inodes::compare(&lower_fs, &upper_fs, tables)?;
+        let per_group = upper_fs.superblock.inodes_per_group;
         let names = names::find(&upper.root, &found.inodes, per_group.into())?;
         tracing::debug!(
-            layer = %meta.id,
+            layer = %id,
             inodes = found.looked_at,
             written = found.inodes.len(),
             directories = names.directories,
             "compared what was written"
         );
         let touched = Touched { inodes: found.inodes.into_keys().collect(), names: names.ways };
-        let changes = cow::diff::touched(&lower.root, &upper.root, &touched)?;
-        Ok(Difference { changes, roots: vec![upper.root], held: Some(upper.held) })
+        Ok((touched, own))
+    }
+
+    /// The bytes of the pool that a device does not share with the one that it is a snapshot of.
+    pub(super) fn own_bytes(&self, origin: ThinId, id: ThinId) -> Result<u64> {
+        let mut own = 0;
+        self.parts([origin, id], |part, is_above| {
+            if is_above {
+                own += part.end - part.start;
+            }
+        })?;
+        Ok(own)
     }
 
     /// What a device shows that takes no writes.
-    fn sealed(&self, thin: Thin) -> Result<Steady<'_>> {
+    fn sealed(&self, thin: Thin) -> Result<Tree<'_>> {
         let held = self.devices.hold(thin, Use::Read)?;
         let root = self.volumes.open(&held.name, Shown::Sealed)?;
-        let fs = Ext4::open(dm::node(&held.name))?;
-        Ok(Steady { thin, fs, root, held: Box::new(held) })
+        Ok(Tree { steady: Some(thin), root, held: Box::new(held) })
     }
 
     /// What an active layer shows at this instant, which is wholly on its device: the file system is
     /// frozen for the moment in which the snapshot of it is made.
-    fn frozen(&self, meta: &Meta) -> Result<Steady<'_>> {
-        if self.pool.fill()?.mode != Mode::Writable {
-            // What is to be frozen might have to wait for space.
-            let reason = "the pool takes no writes";
-            return Err(Error::refused("make snapshot", "", reason, ErrorKind::NoSpace));
-        }
-        let (held, root) = self.look(meta)?;
-        // So that little is left to be written while it is frozen.
-        rustix::fs::syncfs(root.open_dir("")?).map_err(|errno| root.error("syncfs", "", errno))?;
+    fn frozen(&self, meta: &Meta) -> Result<Tree<'_>> {
         let origin = self.shown(meta)?.0;
-        let id = self.pool.snapshot(origin.id, Owner::Call)?;
-        crash::point("snapshot lent");
-        let mut snapshot = Snapshot { pool: &self.pool, id, held: None };
-        drop((root, held));
-        let thin = Thin { id, ..origin };
-        let held = snapshot.held.insert(self.devices.hold(thin, Use::Read)?);
-        let root = self.volumes.open(&held.name, Shown::Sealed)?;
-        let fs = Ext4::open(dm::node(&held.name))?;
-        Ok(Steady { thin, fs, root, held: Box::new(snapshot) })
+        let lent = self.snapshot(origin)?;
+        let thin = Thin { id: lent.id, ..origin };
+        // Only a mount that may write puts the log of a frozen xfs in place.
+        let (how, shown) = match self.volumes.fs {
+            FileSystem::Ext4 => (Use::Read, Shown::Sealed),
+            FileSystem::Xfs => (Use::Write, Shown::Writable),
+        };
+        let held = self.devices.hold(thin, how)?;
+        let root = self.volumes.open(&held.name, shown)?;
+        Ok(Tree { steady: Some(thin), root, held: Box::new((held, lent)) })
     }
 
-    /// Gives each part in which the two devices are not the same blocks, in bytes.
-    fn parts(&self, devices: [ThinId; 2], each: impl FnMut(std::ops::Range<u64>)) -> Result<()> {
+    /// A snapshot of an active layer's device.
+    ///
+    /// # Errors
+    /// `NoSpace` when the pool is full or nearly so: what is to be frozen might have to wait for space, or
+    /// come to harm.
+    pub(super) fn snapshot(&self, thin: Thin) -> Result<Lent<'_>> {
+        self.pool.require_room("make snapshot", self.growth.spare())?;
+        let held = self.devices.hold(thin, Use::Write)?;
+        let root = self.volumes.open(&held.name, Shown::Look)?;
+        // So that little is left to be written while it is frozen.
+        volume::sync(&root)?;
+        Lent::snapshot(&self.pool, thin.id)
+    }
+
+    /// Gives each part in which the two devices are not the same blocks, in bytes, and whether the second
+    /// has any there.
+    fn parts(
+        &self,
+        devices: [ThinId; 2],
+        each: impl FnMut(std::ops::Range<u64>, bool),
+    ) -> Result<()> {
         let [left, right] = devices.map(|id| id.to_string());
         let words = ["--metadata-snap", "--snap1", &left, "--snap2", &right].map(OsStr::new);
         self.pool.with_own_metadata(|node| {

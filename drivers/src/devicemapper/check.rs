@@ -48,6 +48,7 @@ impl DeviceMapper {
             found.extend(finding(None, problem, true));
         }
         for layer in self.home.layers() {
+            found.extend(self.check_commit(&layer, mend).map_err(failed)?);
             found.extend(self.check_layer(&layer, &there, mend).map_err(failed)?);
         }
         Ok(found)
@@ -64,10 +65,22 @@ impl DeviceMapper {
             };
             for name in fs::names(&dir)? {
                 let device = fs::open_dir(&dir, &name).and_then(Device::read);
-                claims.extend(device.map(|device| device.thin().id));
+                claims.extend(device.iter().flat_map(Device::all));
             }
         }
         Ok(claims)
+    }
+
+    /// Sees that a layer has no device besides its own: one that it had before its commit, or was to have.
+    fn check_commit(&self, layer: &Layer, mend: bool) -> CowResult<Option<Finding>> {
+        let Ok(device) = self.device(&layer.id) else { return Ok(None) };
+        let Some(leftover) = device.leftover(layer.state()) else { return Ok(None) };
+        if mend {
+            let dir = self.home.open_in_layer(&layer.id, ".")?;
+            self.settle(&dir, device, layer.state())?;
+        }
+        let problem = format!("thin device {leftover} of the layer is left over from its commit");
+        Ok(finding(Some(layer.id.clone()), problem, true))
     }
 
     /// Sees that a layer's device is there, and its file system sound.
@@ -79,7 +92,7 @@ impl DeviceMapper {
     ) -> CowResult<Option<Finding>> {
         let state = layer.state();
         let Ok(device) = self.device(&layer.id) else { return Ok(None) };
-        let thin = device.thin();
+        let thin = device.thin(state);
         if !there.contains(&thin.id) {
             // What was promised is a person's to decide.
             if mend && state == State::Committed {

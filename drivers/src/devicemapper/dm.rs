@@ -300,8 +300,14 @@ impl Dm {
     /// Stops a device's input and output, with its file system frozen.
     pub(super) fn suspend(&self, name: &str) -> Result<()> {
         let options = DmOptions::default().set_flags(DmFlags::DM_SUSPEND);
-        let answer = self.0.device_suspend(&DevId::Name(dm_name(name)?), options);
-        answer.map(drop).map_err(|error| failed("suspend", name, error))
+        let id = DevId::Name(dm_name(name)?);
+        loop {
+            match self.0.device_suspend(&id, options) {
+                // A signal has ended the wait for what is being written; nothing is suspended.
+                Err(error) if errno(&error) == Some(Errno::INTR) => {}
+                answer => return answer.map(drop).map_err(|error| failed("suspend", name, error)),
+            }
+        }
     }
 
     /// Lets a suspended device go on.

@@ -7,8 +7,10 @@ use cow::error::{ErrorKind, Result};
 
 use super::crash;
 use super::devices::Devices;
+use super::dm::Thin;
 use super::layer::Device;
 use super::pool::Pool;
+use crate::driver::State;
 use crate::home::fs;
 use crate::id::LayerId;
 
@@ -22,19 +24,22 @@ pub(super) fn delete(pool: &Pool, devices: &Devices, parent: &OwnedFd, name: &Os
         devices.unpin(&id);
     }
     let device = match fs::open_dir(parent, name).and_then(Device::read) {
-        Ok(device) => Some(device.thin()),
+        Ok(device) => Some(device),
         // A view has none, and a crash may have come before it.
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    if let Some(thin) = device {
+    if let Some(device) = device {
         // A power cut must not bring back a committed layer without its device.
         fs::sync_dir(parent)?;
         crash::point("layer out of sight");
-        devices.forget(thin.id);
-        if let Err(error) = pool.delete(thin) {
-            tracing::info!(device = thin.id, %error, "deleted later");
-            pool.defer(thin.id)?;
+        let size = device.thin(State::Active).size;
+        for id in device.all() {
+            devices.forget(id);
+            if let Err(error) = pool.delete(Thin { id, size }) {
+                tracing::info!(device = id, %error, "deleted later");
+                pool.defer(id)?;
+            }
         }
         crash::point("device deleted");
     }

@@ -1,4 +1,8 @@
 //! A layer's device, in `device.json` beside its `layer.json`.
+//!
+//! A layer that a client has mounted is committed as a snapshot of what it is then, and the client keeps
+//! the device that it has. Both are named from before the commit until after it, and which of them the
+//! layer has, its state says: so a crash at any point leaves one that it has and one that is left over.
 
 use std::os::fd::AsFd;
 
@@ -6,7 +10,7 @@ use cow::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::dm::{THIN_IDS, Thin, ThinId};
-use super::volume::Used;
+use crate::driver::State;
 use crate::home::fs::{self, Durability};
 
 /// The file's name.
@@ -26,23 +30,45 @@ pub(super) struct Device {
     device: ThinId,
     /// Its length in bytes.
     size: u64,
-    /// The lengths of the files that were applied to it.
-    #[serde(default)]
-    pub(super) content: u64,
-    /// What its file system had given out when the layer was committed.
+    /// The device that the layer has from the moment on at which it is committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) used: Option<Used>,
+    sealed: Option<ThinId>,
+    /// The bytes of the pool that it did not share with its parent's device when it was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) own: Option<u64>,
 }
 
 impl Device {
     /// A new layer's.
     pub(super) fn new(thin: Thin) -> Self {
-        Self { version: VERSION, device: thin.id, size: thin.size, content: 0, used: None }
+        Self { version: VERSION, device: thin.id, size: thin.size, sealed: None, own: None }
     }
 
-    /// Its place in the pool.
-    pub(super) fn thin(&self) -> Thin {
-        Thin { id: self.device, size: self.size }
+    /// The same layer's, with the device that it is to have when it is committed.
+    pub(super) fn with_sealed(self, sealed: ThinId) -> Self {
+        Self { sealed: Some(sealed), ..self }
+    }
+
+    /// The place in the pool of a layer in this state.
+    pub(super) fn thin(&self, state: State) -> Thin {
+        let sealed = self.sealed.filter(|_| state == State::Committed);
+        Thin { id: sealed.unwrap_or(self.device), size: self.size }
+    }
+
+    /// The device that a layer in this state has no longer, or has never come to have.
+    pub(super) fn leftover(&self, state: State) -> Option<ThinId> {
+        let is_committed = state == State::Committed;
+        self.sealed.map(|sealed| if is_committed { self.device } else { sealed })
+    }
+
+    /// The same without what is left over.
+    pub(super) fn settled(self, state: State) -> Self {
+        Self { device: self.thin(state).id, sealed: None, ..self }
+    }
+
+    /// All devices that it names.
+    pub(super) fn all(&self) -> impl Iterator<Item = ThinId> + use<> {
+        [Some(self.device), self.sealed].into_iter().flatten()
     }
 
     /// Reads the file in a layer's directory.
@@ -56,7 +82,7 @@ impl Device {
         if device.version != VERSION {
             return Err(corrupt(format!("version {} is not {VERSION}", device.version)));
         }
-        if device.device >= THIN_IDS {
+        if device.all().any(|id| id >= THIN_IDS) {
             return Err(corrupt("the device number has more than 24 bits".to_owned()));
         }
         Ok(device)
@@ -81,19 +107,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fd = std::fs::File::open(dir.path()).unwrap();
         let thin = Thin { id: 7, size: 1 << 30 };
-        let used = Some(Used { bytes: 4096, inodes: 12 });
-        let device = Device { used, content: 9, ..Device::new(thin) };
+        let device = Device { own: Some(4096), ..Device::new(thin) };
         device.write(&fd).unwrap();
         assert_eq!(Device::read(&fd).unwrap(), device);
-        assert_eq!(device.thin(), thin);
+        assert_eq!(device.thin(State::Active), thin);
         let sound = serde_json::to_string(&device).unwrap();
         for (from, to, reason) in [
             ("\"version\":1", "\"version\":3", "version 3"),
             ("\"device\":7", "\"device\":16777216", "24 bits"),
+            ("\"device\":7", "\"device\":7,\"sealed\":16777216", "24 bits"),
             ("}", "", "EOF"),
         ] {
             let error = Device::parse(sound.replace(from, to).as_bytes()).unwrap_err();
             assert!(error.to_string().contains(reason), "{error}");
+        }
+    }
+    #[test]
+    fn which_device_a_layer_has_its_state_says() {
+        let device = Device::new(Thin { id: 7, size: 1 << 30 });
+        for state in [State::Active, State::Committed] {
+            assert_eq!((device.thin(state).id, device.leftover(state)), (7, None), "{state:?}");
+        }
+        let both = device.with_sealed(9);
+        assert!(both.all().eq([7, 9]), "what may be no other's");
+        let cases = [(State::Active, 7, 9), (State::Committed, 9, 7)];
+        for (state, has, left) in cases {
+            assert_eq!((both.thin(state).id, both.leftover(state)), (has, Some(left)), "{state:?}");
+            assert_eq!(both.thin(state).size, 1 << 30, "{state:?}");
+            let settled = both.settled(state);
+            assert!(settled.all().eq([has]) && settled.thin(state).id == has, "{state:?}");
         }
     }
 }

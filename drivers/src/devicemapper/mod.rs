@@ -28,6 +28,7 @@ mod crash;
 mod devices;
 mod dm;
 mod free;
+mod freeze;
 mod grow;
 mod layer;
 mod loops;
@@ -35,6 +36,7 @@ mod lvm;
 mod metadata;
 mod options;
 mod pool;
+mod seal;
 mod setup;
 mod state;
 mod status;
@@ -46,9 +48,9 @@ use std::sync::{Arc, OnceLock};
 
 use cow::root::Root;
 
-use crate::call::{Call, HomeCall};
+use crate::call::HomeCall;
 use crate::driver::State;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::home::Home;
 use crate::home::meta::Meta;
 use crate::id::LayerId;
@@ -125,15 +127,16 @@ impl DeviceMapper {
     fn shown(&self, meta: &Meta) -> cow::Result<(Thin, Use)> {
         match (meta.state, &meta.parent) {
             (State::View, None) => Ok((self.base.thin(), Use::Read)),
-            (State::View, Some(parent)) => Ok((self.device(parent)?.thin(), Use::Read)),
-            (State::Active, _) => Ok((self.device(&meta.id)?.thin(), Use::Write)),
-            (State::Committed, _) => Ok((self.device(&meta.id)?.thin(), Use::Read)),
+            (State::View, Some(parent)) => Ok((self.origin(Some(parent))?, Use::Read)),
+            (State::Active, _) => Ok((self.device(&meta.id)?.thin(meta.state), Use::Write)),
+            (State::Committed, _) => Ok((self.device(&meta.id)?.thin(meta.state), Use::Read)),
         }
     }
 
     /// The device that a new layer is a snapshot of.
     fn origin(&self, parent: Option<&LayerId>) -> cow::Result<Thin> {
-        parent.map_or(Ok(self.base.thin()), |parent| Ok(self.device(parent)?.thin()))
+        let Some(parent) = parent else { return Ok(self.base.thin()) };
+        Ok(self.device(parent)?.thin(State::Committed))
     }
 
     /// What a layer shows, mounted for nobody else.
@@ -176,15 +179,6 @@ impl DeviceMapper {
         let scratch = self.home.scratch("grow")?;
         self.volumes.grow(&held.name, &scratch.path())
     }
-}
-
-/// A refusal that says that somebody has a layer mounted.
-fn in_use(call: Call<'_>, error: cow::Error) -> Error {
-    if error.kind() == cow::ErrorKind::InUse {
-        let reason = format!("the layer is mounted by a client ({error})");
-        return call.refused(cow::ErrorKind::FailedPrecondition, reason);
-    }
-    call.failed(error)
 }
 
 /// Finds the home's pool, or makes it.
@@ -273,15 +267,12 @@ fn make_base(
         volumes.make(&held.name, size)?;
         volumes.clear(&held.name)
     };
-    let used = match make().and_then(|used| devices.retire(thin.id).map(|()| used)) {
-        Ok(used) => used,
-        Err(error) => {
-            let _ = pool.delete(thin);
-            return Err(error);
-        }
-    };
+    if let Err(error) = make().and_then(|()| devices.retire(thin.id)) {
+        let _ = pool.delete(thin);
+        return Err(error);
+    }
     crash::point("base file system made");
-    let base = Base { device: thin.id, size, fs: volumes.fs, used };
+    let base = Base { device: thin.id, size, fs: volumes.fs };
     pool.set_base(base)?;
     Ok(base)
 }

@@ -15,6 +15,9 @@ use super::state::{Base, PoolFile};
 /// The size of a block of a pool's metadata in bytes, fixed by the kernel.
 const METADATA_BLOCK: u64 = 4096;
 
+/// How many locks there are for freezing: one device waits for no other, except by chance.
+const SHARDS: usize = 16;
+
 /// How full a pool is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fill {
@@ -71,6 +74,8 @@ pub(super) struct Pool {
     numbers: Mutex<Numbers>,
     /// Held by whoever reads the metadata.
     pub(super) reading: Mutex<()>,
+    /// Held by whoever has a device frozen: one freezes it at a time.
+    freezing: [Mutex<()>; SHARDS],
     deferred_removal: bool,
     discard_first: bool,
     min_free_percent: u64,
@@ -103,10 +108,12 @@ impl Pool {
             home,
             numbers: Mutex::new(Numbers { file, next, lent: HashSet::new() }),
             reading: Mutex::default(),
+            freezing: std::array::from_fn(|_| Mutex::default()),
             deferred_removal: options.deferred_removal,
             discard_first: options.blk_discard.unwrap_or(loops),
             min_free_percent: options.min_free_percent,
         };
+        pool.thaw()?;
         pool.compare_transaction()?;
         Ok(pool)
     }
@@ -244,22 +251,8 @@ impl Pool {
         self.with_number(Owner::Layer, |id| self.dm.create_thin(&self.name, id))
     }
 
-    /// Makes a snapshot of a device, which is frozen for the moment if it is active.
-    pub(super) fn snapshot(&self, origin: ThinId, owner: Owner) -> Result<ThinId> {
-        let name = self.device_name(origin);
-        let active = self.dm.info(&name)?.is_some();
-        if active {
-            self.dm.suspend(&name)?;
-        }
-        let made = self.with_number(owner, |id| self.dm.create_snap(&self.name, id, origin));
-        if active {
-            self.dm.resume(&name)?;
-        }
-        made
-    }
-
     /// Runs `make` with a number that no device has.
-    fn with_number(
+    pub(super) fn with_number(
         &self,
         owner: Owner,
         make: impl Fn(ThinId) -> Result<(), super::dm::DmFailure>,
@@ -313,6 +306,25 @@ impl Pool {
             tracing::warn!(device = id, %error, "a snapshot stays until the next start");
         }
         self.numbers().lent.remove(&id);
+    }
+
+    /// Makes a device that was made for a call a layer's.
+    pub(super) fn keep(&self, id: ThinId) -> Result<()> {
+        let mut numbers = self.numbers();
+        numbers.lent.remove(&id);
+        // There since the window of its number was left behind.
+        if numbers.file.deferred.contains(&id) {
+            // What names it now must be as durable as what named it until now.
+            rustix::fs::syncfs(&self.home).map_err(|errno| Error::sys("syncfs", "", errno))?;
+            numbers.file.deferred.retain(|&other| other != id);
+            numbers.file.write(self.home.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Leave to freeze a device.
+    pub(super) fn one_freezes(&self, id: ThinId) -> MutexGuard<'_, ()> {
+        self.freezing[id as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a device appear, and gives its name.
@@ -374,8 +386,15 @@ impl Pool {
     }
 
     /// Gives a device's own blocks back to what lies below the pool.
+    ///
+    /// # Errors
+    /// `InUse` while somebody has it open, who is to keep what he has.
     fn discard(&self, thin: Thin) -> Result<()> {
-        let name = self.activate(thin, Use::Write)?;
+        let name = self.device_name(thin.id);
+        if self.dm.open_count(&name)?.is_some_and(|count| count > 0) {
+            return Err(Error::sys("discard", name, Errno::BUSY));
+        }
+        self.activate(thin, Use::Write)?;
         super::tool::run("blkdiscard", &[super::dm::node(&name).as_os_str()]).map(drop)
     }
 

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::dm::{THIN_IDS, Thin, ThinId};
 use super::options::FileSystem;
 use super::setup::Setup;
-use super::volume::Used;
 use crate::home::fs;
 
 /// The file's name.
@@ -33,8 +32,6 @@ pub(super) struct Base {
     /// In bytes.
     pub(super) size: u64,
     pub(super) fs: FileSystem,
-    /// What its file system had given out when it was made.
-    pub(super) used: Used,
 }
 
 impl Base {
@@ -158,8 +155,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fd = std::fs::File::open(dir.path()).unwrap();
         assert_eq!(PoolFile::read(&fd).unwrap(), None);
-        let used = Used { bytes: 4096, inodes: 11 };
-        let base = Base { device: 7, size: 1 << 30, fs: FileSystem::Xfs, used };
+        let base = Base { device: 7, size: 1 << 30, fs: FileSystem::Xfs };
         let file = PoolFile { base: Some(base), deferred: vec![3], ..file().moved() };
         file.write(&fd).unwrap();
         assert_eq!(PoolFile::read(&fd).unwrap(), Some(file));

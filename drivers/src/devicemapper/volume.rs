@@ -14,13 +14,6 @@ use super::options::{FileSystem, Options};
 use super::tool;
 use crate::driver::Mount;
 
-/// The space that a file system has given out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Used {
-    pub(super) bytes: u64,
-    pub(super) inodes: u64,
-}
-
 /// How all volumes of a home are treated.
 #[derive(Clone, Debug)]
 pub(super) struct Volumes {
@@ -77,8 +70,7 @@ impl Volumes {
     }
 
     /// Makes a new file system look like an empty layer: no `lost+found`, a plain root without a date.
-    /// What it has given out then.
-    pub(super) fn clear(&self, name: &str) -> Result<Used> {
+    pub(super) fn clear(&self, name: &str) -> Result<()> {
         let root = self.open(name, Shown::Writable)?;
         match rustix::fs::unlinkat(&root, "lost+found", AtFlags::REMOVEDIR) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => {}
@@ -90,8 +82,7 @@ impl Volumes {
         rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755))
             .and_then(|()| rustix::fs::futimens(&dir, &times))
             .map_err(|errno| root.error("set up", "", errno))?;
-        sync(&root)?;
-        used(&root)
+        sync(&root)
     }
 
     /// The mount that shows a device.
@@ -118,17 +109,27 @@ impl Volumes {
             // mounts, so that only this mount of it is read-only.
             mount.options.retain(|word| word != "ro");
         }
-        let mounted = cow_sys::mount::mount_fs(&mount.fstype, &mount.source, &mount.options)
-            .map_err(|error| {
-                let kind = match ErrorKind::of_io(error.io()) {
-                    // The driver's own words are lawful: it is what is on the device.
-                    ErrorKind::InvalidArgument if self.mount_options.is_empty() => ErrorKind::Io,
-                    kind => kind,
-                };
-                Error::refused("mount", &mount.source, error.to_string(), kind)
-            })?;
+        let mounted = match self.mount_as(&mount) {
+            Err(error) if shown == Shown::Look && error.kind() == ErrorKind::InUse => {
+                // Or its client has it read-only.
+                self.mount_as(&self.describe(name, shown))?
+            }
+            mounted => mounted?,
+        };
         self.settle(name);
         Ok(mounted)
+    }
+
+    fn mount_as(&self, mount: &Mount) -> Result<OwnedFd> {
+        let mounted = cow_sys::mount::mount_fs(&mount.fstype, &mount.source, &mount.options);
+        mounted.map_err(|error| {
+            let kind = match ErrorKind::of_io(error.io()) {
+                // The driver's own words are lawful: it is what is on the device.
+                ErrorKind::InvalidArgument if self.mount_options.is_empty() => ErrorKind::Io,
+                kind => kind,
+            };
+            Error::refused("mount", &mount.source, error.to_string(), kind)
+        })
     }
 
     /// The same as a root in which paths are looked up.
@@ -218,15 +219,6 @@ pub(super) enum Shown {
 /// when it cannot.
 pub(super) fn sync(root: &Root) -> Result<()> {
     rustix::fs::syncfs(root.open_dir("")?).map_err(|errno| root.error("syncfs", "", errno))
-}
-
-/// The space that a mounted file system has given out.
-pub(super) fn used(root: &Root) -> Result<Used> {
-    let stat = rustix::fs::fstatvfs(root).map_err(|errno| root.error("statfs", "", errno))?;
-    Ok(Used {
-        bytes: stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize,
-        inodes: stat.f_files.saturating_sub(stat.f_ffree),
-    })
 }
 
 /// The time from which the kernel would date an inode now.

@@ -1,7 +1,7 @@
 // Package snapshotter runs containerd's own snapshotter suite against layerd over its socket.
 //
 // Every case of the suite wants a root of its own, so each starts a layerd of its own.
-// LAYERD names the program, LAYERD_DRIVER the storage driver.
+// LAYERD names the program, LAYERD_DRIVER the storage driver, LAYERD_OPTIONS more words for its command line.
 package snapshotter
 
 import (
@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -29,8 +30,9 @@ func start(root string) (socket string, stop func() error, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	daemon := exec.Command(os.Getenv("LAYERD"), "serve", "--root", filepath.Join(root, "store"),
-		"--driver", os.Getenv("LAYERD_DRIVER"), "--socket", socket)
+	words := []string{"serve", "--root", filepath.Join(root, "store"),
+		"--driver", os.Getenv("LAYERD_DRIVER"), "--socket", socket}
+	daemon := exec.Command(os.Getenv("LAYERD"), append(words, strings.Fields(os.Getenv("LAYERD_OPTIONS"))...)...)
 	daemon.Stdout, daemon.Stderr = log, log
 	daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := daemon.Start(); err != nil {

@@ -92,7 +92,7 @@ fn logged_life() -> (Log<File>, Vec<Durable>) {
     };
     mark();
     let daemon = layout.daemon();
-    let durable = life::live(&daemon, &archives, &mut mark);
+    let durable = life::live(&daemon, &archives, &[1, 2], &mut mark);
     mark();
     drop(daemon.kill());
     drop(layout);

@@ -160,23 +160,31 @@ fn survives(case: &Case, archives: &[(PathBuf, String)]) {
     import(&daemon, 1).ok();
     let mut durable = vec![Durable::new(&client, image(0), 0)];
     let work = Active::new(&client, &archives[0].1, "active");
+    let stays = Active::new(&client, &archives[0].1, "mounted");
     flaky.fail(case.parts, case.does);
-    let _ = std::fs::write(work.path().join("new"), "x".repeat(50_000));
+    for client in [&work, &stays] {
+        let _ = std::fs::write(client.path().join("new"), "x".repeat(50_000));
+    }
     drop(work);
     let imported = import(&daemon, 2);
-    let request = CommitSnapshotRequest {
-        key: "active".to_owned(),
-        name: "committed".to_owned(),
-        labels: BTreeMap::default(),
+    let commit = |key: &str| {
+        let (key, name) = (key.to_owned(), format!("{key}, committed"));
+        client.commit_snapshot(&CommitSnapshotRequest { key, name, labels: BTreeMap::default() })
     };
-    let committed = client.commit_snapshot(&request);
+    let committed = [commit("active"), commit("mounted")].map(Result::err);
+    // Were it frozen, this would not end.
+    let _ = std::fs::write(stays.path().join("more"), "x");
+    drop(stays);
     let removed = daemon.layerctl(["rmi", &archives[1].1]);
+    let [active, mounted] = committed.map(|error| error.map(|error| error.to_string()));
+    let [of_import, of_commit, of_removal] = case.said;
     let failures = [
-        (imported.code != Some(0)).then_some(imported.stderr),
-        committed.err().map(|error| error.to_string()),
-        (removed.code != Some(0)).then_some(removed.stderr),
+        ((imported.code != Some(0)).then_some(imported.stderr), of_import),
+        (active, of_commit),
+        (mounted, of_commit),
+        ((removed.code != Some(0)).then_some(removed.stderr), of_removal),
     ];
-    for (failure, said) in failures.iter().zip(case.said).filter(|(_, said)| !said.is_empty()) {
+    for (failure, said) in failures.iter().filter(|(_, said)| !said.is_empty()) {
         let failure = failure.as_ref().unwrap_or_else(|| panic!("{what}: done, though {said:?}"));
         assert!(failure.contains(said), "{what}: {said:?} is not said: {failure}");
     }

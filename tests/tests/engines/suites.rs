@@ -1,20 +1,12 @@
-//! containerd's snapshotter suite and Docker's graphtest, on every driver.
+//! containerd's snapshotter suite and Docker's graphtest, on every driver that this machine's kernel has;
+//! on devicemapper see `thin_suites.rs`.
 
 use std::process::Command;
 
-use tests::daemon::{Daemon, Finish as _};
+use tests::daemon::Daemon;
+use tests::engines::{self, passes};
 use tests::root::{TempRoot, mounts_below};
-use tests::{engines, host, programs};
-
-/// Runs a suite, which must pass with at least this many cases.
-fn passes(suite: &mut Command, what: &str, least: usize) {
-    let done = suite.arg("-test.v").finish();
-    let said = format!("{}\n{}", done.stdout, done.stderr);
-    assert_eq!(done.code, Some(0), "{what}:\n{said}");
-    let passed =
-        done.stdout.lines().filter(|line| line.trim_start().starts_with("--- PASS")).count();
-    assert!(passed >= least, "{what}: only {passed} of {least} cases passed:\n{said}");
-}
+use tests::{host, programs};
 
 fn here() -> bool {
     host::provides(&["go", "mkfs.btrfs"])

@@ -15,7 +15,7 @@ use tests::thinpool::ThinPool;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
-const POOL: &str = "thindiff";
+pub(crate) const POOL: &str = "thindiff";
 
 pub(crate) fn id(text: &str) -> LayerId {
     text.parse().expect("an id")
@@ -40,7 +40,12 @@ pub(crate) fn open(home: &Path, options: &[&str]) -> Box<dyn Driver> {
 
 impl Bench {
     pub(crate) fn new(options: &[&str]) -> Self {
-        let pool = ThinPool::new(POOL, 1536);
+        Self::sized(options, 1536)
+    }
+
+    /// On a pool of so many MiB.
+    pub(crate) fn sized(options: &[&str], mib: u64) -> Self {
+        let pool = ThinPool::new(POOL, mib);
         let root = TempRoot::new(POOL);
         let driver = Some(open(&root.join("home"), options));
         Self { driver, root, _pool: pool }

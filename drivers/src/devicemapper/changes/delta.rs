@@ -23,7 +23,8 @@ use super::super::dm::{SECTOR, ThinId};
 /// The longest tag that is read.
 const MAX_TAG: u64 = 4096;
 
-/// Reads the list, and gives each part that differs, in bytes from the devices' beginning.
+/// Reads the list, and gives each part that differs, in bytes from the devices' beginning, and whether the
+/// right device has any blocks there.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -31,7 +32,7 @@ pub(super) fn parse(
     mut input: impl BufRead,
     [left, right]: [ThinId; 2],
     block_size: u64,
-    mut differs: impl FnMut(Range<u64>),
+    mut differs: impl FnMut(Range<u64>, bool),
 ) -> Result<(), String> {
     // The elements that are open.
     let mut open: Vec<String> = Vec::new();
@@ -61,7 +62,7 @@ pub(super) fn parse(
             }
             (["superblock", "diff"], Form::Empty, "same") => {}
             (["superblock", "diff"], Form::Empty, "different" | "left_only" | "right_only") => {
-                differs(tag.bytes(block_size)?);
+                differs(tag.bytes(block_size)?, tag.name != "left_only");
             }
             (_, _, name) => return Err(format!("the element {name} is not known here")),
         }
@@ -152,7 +153,10 @@ mod tests {
 
     fn parsed(text: &str) -> Result<Vec<Range<u64>>, String> {
         let mut found = Vec::new();
-        parse(text.as_bytes(), [1, 2], 65_536, |part| found.push(part))?;
+        parse(text.as_bytes(), [1, 2], 65_536, |part, is_right| {
+            assert_eq!(is_right, part.start != 9 * 65_536, "all but what the left one alone has");
+            found.push(part);
+        })?;
         Ok(found.into_iter().map(|part| part.start / 65_536..part.end / 65_536).collect())
     }
 
