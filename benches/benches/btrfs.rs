@@ -1,5 +1,7 @@
 //! The btrfs driver on a loop device: whether a layer's life costs the same for 10 files and for 50,000,
 //! a diff of 10 changed files against a walk over both trees, and imports beside overlay2's.
+//!
+//! Words keep the parts that are named: `lives`, `removals`, `diffs`, `imports`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,6 +95,35 @@ fn lives(driver: &dyn Driver, tars: &[(usize, PathBuf)]) -> Result<(), Failure> 
     rounds::table("commit an image's layer", &tables[2]);
     rounds::table("remove an image's layer", &tables[3]);
     Ok(())
+}
+
+/// Containers that are prepared in the time in which the kernel frees a large layer after its removal; the
+/// clients come now and then.
+fn removals(driver: &dyn Driver, tars: &[(usize, PathBuf)]) -> Result<(), Failure> {
+    let active = CreateOptions::active();
+    let [small, large] = [id("small")?, id("large")?];
+    driver.create(&small, None, &active)?;
+    driver.commit(&small, &LayerRecord::default())?;
+    let mut times = vec![("one a second, 35 s".to_owned(), Vec::new())];
+    times.push(("the slowest of each round".to_owned(), Vec::new()));
+    for round in 0..3 {
+        driver.create(&large, None, &active)?;
+        driver.apply(&large, &mut fs::File::open(&tars[1].1)?)?;
+        driver.commit(&large, &LayerRecord::default())?;
+        driver.remove(&large)?;
+        for second in 0..35 {
+            std::thread::sleep(Duration::from_secs(1));
+            let container = id(&format!("container-{round}-{second}"))?;
+            timed(&mut times[0].1, || Ok(driver.create(&container, Some(&small), &active)?))?;
+        }
+        let slowest = times[0].1[round * 35..].iter().max().copied();
+        times[1].1.extend(slowest);
+    }
+    rounds::table("prepare a container after the removal of a layer of 50,000 files", &times);
+    for container in driver.list()?.iter().filter(|layer| layer.parent.is_some()) {
+        driver.remove(&container.id)?;
+    }
+    Ok(driver.remove(&small)?)
 }
 
 /// A walk over both trees that believes metadata, as other engines do it: the time is that of a look
@@ -198,16 +229,29 @@ fn imports(root: &TempRoot) -> Result<(), Failure> {
 }
 
 fn main() -> Result<(), Failure> {
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let wanted = |part: &str| words.is_empty() || words.iter().any(|word| part == word);
     fs::create_dir_all(benches::cache())?;
     let root = TempRoot::on_btrfs("bench");
     let home = root.join("home");
-    let dir = tempfile::tempdir()?;
-    let tars = [SMALL, LARGE].map(|files| tar(dir.path(), files).map(|tar| (files, tar)));
-    let tars = tars.into_iter().collect::<Result<Vec<_>, _>>()?;
-    {
+    if ["lives", "removals", "diffs"].into_iter().any(wanted) {
+        let dir = tempfile::tempdir()?;
+        let tars = [SMALL, LARGE].map(|files| tar(dir.path(), files).map(|tar| (files, tar)));
+        let tars = tars.into_iter().collect::<Result<Vec<_>, _>>()?;
         let driver = drivers::open::<&str>("btrfs", &home, &[])?;
-        lives(&*driver, &tars)?;
-        diffs(&*driver, &home, &tars[1].1)?;
+        if wanted("lives") {
+            lives(&*driver, &tars)?;
+        }
+        if wanted("removals") {
+            removals(&*driver, &tars)?;
+        }
+        if wanted("diffs") {
+            diffs(&*driver, &home, &tars[1].1)?;
+        }
     }
-    imports(&root)
+    if wanted("imports") {
+        imports(&root)?;
+    }
+    Ok(())
 }

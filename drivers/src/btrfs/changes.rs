@@ -3,6 +3,7 @@
 use cow::diff::Touched;
 use cow::root::Root;
 
+use super::quota::Taken;
 use super::{Btrfs, RO, since, subvolume};
 use crate::backend::Difference;
 use crate::driver::{State, Usage};
@@ -92,6 +93,17 @@ impl Btrfs {
         }
         let usage = cow::usage::usage(&tree)?;
         Ok(Usage { bytes: usage.bytes, inodes: usage.inodes, content: usage.content })
+    }
+
+    /// What a layer takes, read from its tree where nothing accounts for it. `made_in` is the transaction in
+    /// which the tree was made; that of a committed layer has been measured.
+    pub(super) fn measured(&self, meta: &Meta, tree: &Root, made_in: u64) -> Option<Taken> {
+        if !self.may_search || !self.has_history(meta, tree).ok()? {
+            return None;
+        }
+        let found = since::referenced(tree, made_in.saturating_sub(1)).ok()?;
+        let exclusive = meta.usage.map_or(found.own, |usage| usage.bytes);
+        Some(Taken { referenced: found.all, exclusive, limit: None })
     }
 
     /// Whether all that a layer wrote is in its own subvolume, with numbers of this file system.

@@ -21,7 +21,7 @@ use rustix::fs::Advice;
 
 use super::search::Paths;
 use super::sums::{MOST, Record, Shared, Sums};
-use super::{Btrfs, RO, since, subvolume};
+use super::{Btrfs, RO, removal, since};
 use crate::driver::State;
 use crate::home::{Layer, fs};
 
@@ -57,7 +57,7 @@ impl Btrfs {
 
     fn try_share(&self, layer: &Layer, tree: &OwnedFd, begun: u64) -> cow::Result<Tally> {
         // Content gets its place, and the file system's tree shows it, when it is written out.
-        subvolume::settle(tree)?;
+        removal::settle(tree)?;
         let mut files = since::written_files(tree, begun.saturating_sub(1), LEAST)?;
         if files.len() > MOST {
             tracing::info!(layer = %layer.id, files = files.len(), most = MOST, "only the largest are looked at");

@@ -9,7 +9,7 @@
 //!     merged/      the mount point, only while mounted
 //! ```
 //!
-//! Making, committing and removing a layer cost the same however many files it has. A commit takes
+//! No call walks files, and what the kernel does for one is bounded, however many a layer has. A commit takes
 //! the read-only snapshot, whose ioctl writes out the data of this subvolume alone and commits one
 //! transaction: durable and immutable at once, and nobody waits for what others wrote. Subvolumes are
 //! deleted behind the calls (see [`Home::delete_later`]), since that ioctl's time grows with the files.
@@ -23,6 +23,7 @@ mod dedupe;
 mod nested;
 mod options;
 mod quota;
+mod removal;
 mod seal;
 mod search;
 mod since;
@@ -83,7 +84,8 @@ impl Btrfs {
         let call = HomeCall { driver: NAME, op: "open" };
         let options = Options::parse(call, list)?;
         check_place(call, path)?;
-        let home = Home::open(NAME, path, &[])?.deleting_by(subvolume::remove).freeing_later();
+        let home = Home::open(NAME, path, &[])?;
+        let home = home.deleting_by(removal::Subvolumes).freeing_later();
         let may_search = search::is_allowed(home.root());
         if options.dedupe && !may_search {
             let reason = "option dedupe: finding what was written needs privileges (CAP_SYS_ADMIN)";
@@ -331,7 +333,9 @@ impl Backend for Btrfs {
         let Ok(tree) = self.tree(layer) else { return Ok(keys) };
         let Ok(info) = subvolume::info(&tree) else { return Ok(keys) };
         keys.insert("Subvolume".to_owned(), info.id.to_string());
-        if let Some(taken) = quota::taken(&tree, info.id) {
+        let taken = quota::taken(&tree, info.id)
+            .or_else(|| self.measured(&layer.meta(), &tree, info.made_in));
+        if let Some(taken) = taken {
             let shared = taken.referenced.saturating_sub(taken.exclusive);
             keys.insert("SharedBytes".to_owned(), shared.to_string());
             keys.insert("ExclusiveBytes".to_owned(), taken.exclusive.to_string());
@@ -374,8 +378,7 @@ impl Backend for Btrfs {
         for finding in &mended {
             let Some(id) = &finding.layer else { continue };
             let name = finding.path.file_name().unwrap_or_default();
-            let drop =
-                self.home.open_in_layer(id, ".").and_then(|dir| subvolume::delete(&dir, name));
+            let drop = self.home.open_in_layer(id, ".").and_then(|dir| removal::delete(&dir, name));
             drop.map_err(|error| self.home.call("repair", id).failed(error))?;
         }
         Ok(mended)

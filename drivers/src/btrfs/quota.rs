@@ -53,7 +53,7 @@ impl Accounting {
 pub(super) struct Taken {
     /// Bytes that it refers to, shared ones among them; with simple quotas those that it wrote.
     pub(super) referenced: u64,
-    /// Bytes that it alone has.
+    /// Bytes that it alone has; measured without quotas, those that it has written and no layer below has.
     pub(super) exclusive: u64,
     /// The limit of the exclusive bytes.
     pub(super) limit: Option<u64>,

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cow::root::Root;
 
 use super::subvolume::{self, Writable};
-use super::{Btrfs, RO, RW, nested};
+use super::{Btrfs, RO, RW, nested, removal};
 use crate::driver::{Applied, Usage};
 use crate::home::meta::Meta;
 use crate::home::{Layer, fs};
@@ -80,7 +80,7 @@ impl Btrfs {
         let dir = self.home.open_in_layer(&layer.id, ".")?;
         let tree = fs::open_dir(&dir, RW)?;
         // Of a commit that did not end.
-        subvolume::delete(&dir, OsStr::new(RO))?;
+        removal::delete(&dir, OsStr::new(RO))?;
         match subvolume::has_nested(&tree)? {
             false => subvolume::snapshot(&tree, &dir, RO, Writable::No)?,
             true => {

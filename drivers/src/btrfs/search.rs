@@ -17,7 +17,10 @@ use super::subvolume::{Nested, ROOT_INO};
 pub(super) const INODE_ITEM: u32 = 1;
 pub(super) const INODE_REF: u32 = 12;
 const INODE_EXTREF: u32 = 13;
+const ORPHAN_ITEM: u32 = 48;
 const ROOT_REF: u32 = 156;
+/// What the items of orphans are filed under (`BTRFS_ORPHAN_OBJECTID`).
+const ORPHAN: u64 = (-5_i64).cast_unsigned();
 /// The tree of all roots.
 const ROOT_TREE: u64 = 1;
 
@@ -76,6 +79,15 @@ pub(super) fn nested(dir: BorrowedFd<'_>, subvolume: u64) -> Result<Vec<Nested>>
     let mut paths = Paths::new(dir);
     let place = |name: Name| Ok(Nested { holder: paths.of(name.parent)?, name: name.name });
     found.into_iter().map(place).collect()
+}
+
+/// Whether subvolumes of the file system are deleted and not freed yet: each is an orphan in the tree of roots.
+pub(super) fn has_dropped(dir: impl AsFd) -> Result<bool> {
+    let first = Key { objectid: ORPHAN, item_type: ORPHAN_ITEM, offset: 0 };
+    let last = Key { offset: u64::MAX, ..first };
+    let mut found = false;
+    items(dir.as_fd(), ROOT_TREE, SMALL, (first, last), 0, |_, _| found = true)?;
+    Ok(found)
 }
 
 /// The paths of inodes from the root of their subvolume; the ways up are looked for once.

@@ -38,6 +38,33 @@ pub(super) fn usage(dir: impl AsFd, transaction: u64) -> Result<Usage> {
     Ok(Search::run(dir.as_fd(), transaction)?.usage)
 }
 
+/// The bytes on the disk of the extents that a subvolume refers to, however much of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Referenced {
+    pub(super) all: u64,
+    /// Those among them that were allocated since a transaction.
+    pub(super) own: u64,
+}
+
+/// What a subvolume refers to. All of its tree is read.
+pub(super) fn referenced(dir: impl AsFd, transaction: u64) -> Result<Referenced> {
+    let mut bytes = Referenced::default();
+    let mut met = HashSet::new();
+    items(dir.as_fd(), 0, LARGE, ALL, 0, |header, data| {
+        if header.item_type != EXTENT_DATA {
+            return;
+        }
+        let Some(extent) = Extent::parse(data) else { return };
+        if extent.at == 0 || met.insert(extent.at) {
+            bytes.all += extent.length;
+            if extent.allocated_in > transaction {
+                bytes.own += extent.length;
+            }
+        }
+    })?;
+    Ok(bytes)
+}
+
 /// Everything that was written in a subvolume since a transaction.
 pub(super) fn written(dir: impl AsFd, transaction: u64) -> Result<Touched> {
     let dir = dir.as_fd();

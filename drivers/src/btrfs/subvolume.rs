@@ -1,6 +1,4 @@
-//! Subvolumes: made, snapshotted, looked at and deleted by ioctl.
-//!
-//! All but the deletion of a subvolume that still has files works without privileges too.
+//! Subvolumes: made, snapshotted and looked at by ioctl, which needs no privileges.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,13 +8,12 @@ use std::path::{Path, PathBuf};
 use btrfs_uapi::inode::ino_lookup_user;
 use btrfs_uapi::subvolume::{
     self, SubvolRootRef, SubvolumeFlags, snapshot_create, subvol_rootrefs, subvolume_create,
-    subvolume_delete, subvolume_flags_get, subvolume_flags_set,
+    subvolume_flags_get,
 };
 use cow::error::{Error, Result};
 use rustix::fs::{AtFlags, FileType};
 
-use super::{quota, search};
-use crate::error::ErrorKind;
+use super::search;
 use crate::home::fs;
 
 /// The inode number of every subvolume's root directory (`BTRFS_FIRST_FREE_OBJECTID`).
@@ -43,7 +40,8 @@ pub(super) struct Info {
     pub(super) made_in: u64,
 }
 
-fn c_name(name: &OsStr) -> Result<CString> {
+/// A name as the ioctls take it.
+pub(super) fn c_name(name: &OsStr) -> Result<CString> {
     CString::new(name.as_bytes()).map_err(|_| Error::invalid("name", name, "holds a NUL byte"))
 }
 
@@ -153,103 +151,4 @@ fn looked_up(dir: BorrowedFd<'_>, child: &SubvolRootRef) -> Result<Nested> {
     let found = ino_lookup_user(dir, child.treeid, child.dirid)
         .map_err(|errno| Error::sys("find subvolumes", "", errno))?;
     Ok(Nested { holder: found.path.into(), name: found.name.into() })
-}
-
-/// Deletes `dir/name`, which may be a subvolume or have subvolumes right inside it. What is already
-/// gone is no error.
-///
-/// The kernel frees the space behind, but its ioctl alone takes up to half a second for 50,000 files. It
-/// holds the directory above meanwhile. As in [`fs::remove_tree`], names in `dir`
-/// must not matter.
-pub(crate) fn remove(dir: &OwnedFd, name: &OsStr) -> Result<()> {
-    if is_subvolume(dir, name)? {
-        return delete(dir, name);
-    }
-    match fs::open_dir(dir, name) {
-        Ok(inside) => {
-            for child in fs::names(&inside)? {
-                if is_subvolume(&inside, &child)? {
-                    delete(&inside, &child)?;
-                }
-            }
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        // No directory, which the next call finds out for itself.
-        Err(_) => {}
-    }
-    fs::remove_tree(dir, name)
-}
-
-/// Deletes the subvolume `dir/name` with those inside it; what is gone already is no error.
-pub(super) fn delete(dir: &OwnedFd, name: &OsStr) -> Result<()> {
-    if !is_subvolume(dir, name)? {
-        return fs::remove_tree(dir, name);
-    }
-    match delete_all(dir, name) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => {
-            // Without privileges and `user_subvol_rm_allowed`, or with names that the kernel does
-            // not tell: file by file, and an empty subvolume by rmdir(2) (Linux 4.18).
-            tracing::debug!(?name, %error, "a subvolume is removed file by file");
-            if let Ok(inside) = fs::open_dir(dir, name) {
-                thaw(&inside)?;
-            }
-            fs::remove_tree(dir, name)
-        }
-    }
-}
-
-fn delete_all(dir: &OwnedFd, name: &OsStr) -> Result<()> {
-    let mut work = vec![name.to_owned()];
-    let mut serial = 0_u64;
-    while let Some(next) = work.last().cloned() {
-        let inside = fs::open_dir(dir, &next)?;
-        let inner = nested(&inside)?;
-        if !inner.is_empty() {
-            thaw(&inside)?;
-        }
-        for each in inner {
-            // Moved up, so that no way is too deep to be gone; one that is read-only cannot be.
-            let holder = each.open_holder(&inside)?;
-            thaw(&fs::open_dir(&holder, &each.name)?)?;
-            let mut lifted = name.to_owned();
-            lifted.push(format!(".{serial}"));
-            serial += 1;
-            fs::rename(&holder, &each.name, dir, &lifted)?;
-            work.push(lifted);
-        }
-        if work.last() == Some(&next) {
-            let id = info(&inside)?.id;
-            settle(&inside)?;
-            drop(inside);
-            work.pop();
-            subvolume_delete(dir.as_fd(), &c_name(&next)?)
-                .map_err(|errno| Error::sys("delete subvolume", &next, errno))?;
-            quota::forget(dir, id);
-        }
-    }
-    Ok(())
-}
-
-/// Ends the file system's transaction, as is due before a subvolume is deleted.
-///
-/// By syncfs(2), which commits in the call: `START_SYNC` leaves it to the kernel's own thread, which was
-/// seen to sleep through the request until its interval of 30 s had passed.
-///
-/// Of a directory that was fsynced and lost a subvolume in one transaction, and was renamed, Linux
-/// logs the loss as if it were a file's; after a power cut it cannot replay that, and refuses to mount
-/// the file system ("failed to delete reference", seen in 6.18). What was logged in a transaction that
-/// has ended is not logged again.
-pub(super) fn settle(dir: &OwnedFd) -> Result<()> {
-    rustix::fs::syncfs(dir).map_err(|errno| Error::sys("end transaction", "", errno))
-}
-
-/// Lets a read-only subvolume be written to.
-fn thaw(dir: &OwnedFd) -> Result<()> {
-    if !is_fixed(dir)? {
-        return Ok(());
-    }
-    subvolume_flags_set(dir.as_fd(), SubvolumeFlags::empty())
-        .map_err(|errno| Error::sys("make subvolume writable", "", errno))
 }

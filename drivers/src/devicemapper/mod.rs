@@ -43,6 +43,8 @@ mod status;
 mod tool;
 mod volume;
 
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -99,8 +101,9 @@ impl DeviceMapper {
         let devices = Arc::new(Devices::new(Arc::clone(&pool)));
         let (volumes, base) = open_base(&pool, &devices, &home, &options).map_err(failed)?;
         let (its_pool, its_devices) = (Arc::clone(&pool), Arc::clone(&devices));
-        let home =
-            home.deleting_by(move |dir, name| free::delete(&its_pool, &its_devices, dir, name));
+        let home = home.deleting_by(move |dir: &OwnedFd, name: &OsStr| {
+            free::delete(&its_pool, &its_devices, dir, name)
+        });
         let lvm = pool.file().setup.lvm(&pool.dm, &pool.name);
         let growth = Arc::new(Growth::new(Arc::clone(&pool), lvm, &options));
         growth.settle_policy();

@@ -250,7 +250,8 @@ impl Home {
             Remedy::Delete => {
                 let in_tmp = case.path.starts_with("tmp");
                 let name = case.path.file_name().unwrap_or_default();
-                (self.delete.0)(if in_tmp { &self.tmp } else { &self.trash }, name).map_err(failed)
+                let place = if in_tmp { &self.tmp } else { &self.trash };
+                self.deleter.delete(place, name).map_err(failed)
             }
             Remedy::Quarantine => self.quarantine(call, &case),
             Remedy::MakeDir(mode) => {

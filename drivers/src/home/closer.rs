@@ -9,7 +9,7 @@
 //!
 //! Several are closed at once, since syncs of one file system that run at the same time share its
 //! writing. No more than [`QUEUE`] wait: each holds a file descriptor, and a disk that cannot keep up is
-//! to be felt by those who unmount, not by the daemon. The same threads free space that nobody waits for.
+//! to be felt by those who unmount, not by the daemon.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -98,7 +98,7 @@ impl Closer {
     }
 
     /// Does some work soon; the latch opens when it is done.
-    pub(super) fn run(&self, work: impl FnOnce() + Send + 'static) -> Arc<Latch> {
+    fn run(&self, work: impl FnOnce() + Send + 'static) -> Arc<Latch> {
         let latch = Arc::new(Latch::default());
         let closing = Closing { work: Box::new(work), latch: Arc::clone(&latch) };
         let mut state = self.shared.lock();

@@ -20,7 +20,7 @@ pub(crate) mod check;
 mod closer;
 pub(crate) mod commit;
 mod format;
-mod freeing;
+pub(crate) mod freeing;
 pub(crate) mod fs;
 mod index;
 mod layer;
@@ -32,7 +32,6 @@ pub(crate) mod shift;
 mod sync;
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -47,7 +46,7 @@ use crate::error::{ErrorKind, Result};
 use crate::id::LayerId;
 use closer::Closer;
 use format::Format;
-use freeing::Deleter;
+use freeing::{Deleter, Freer};
 use fs::Durability;
 use index::Index;
 pub(crate) use layer::Layer;
@@ -74,18 +73,19 @@ pub(crate) struct Home {
     path: PathBuf,
     root: OwnedFd,
     layers: OwnedFd,
-    tmp: OwnedFd,
-    trash: OwnedFd,
+    tmp: Arc<OwnedFd>,
+    trash: Arc<OwnedFd>,
     format: Mutex<Format>,
     index: Index,
     serial: AtomicU64,
     /// How a directory of `tmp` or `trash` is deleted.
-    delete: Deleter,
-    /// Whether a removed layer is deleted behind the call.
+    deleter: Deleter,
+    /// Whether that is done behind the calls.
     frees_later: bool,
     /// Names in `tmp` and `trash` that calls of this process are at work on.
     busy: Arc<Mutex<HashSet<String>>>,
     closer: Closer,
+    freer: Freer,
     /// Whether ids can be mapped here; found out by the first who asks.
     maps_ids: OnceLock<bool>,
     syncs: Syncs,
@@ -118,18 +118,19 @@ impl Home {
             driver,
             path,
             layers: dir("layers")?,
-            tmp: dir("tmp")?,
-            trash: dir("trash")?,
+            tmp: Arc::new(dir("tmp")?),
+            trash: Arc::new(dir("trash")?),
             root,
             _lock: lock,
             format: Mutex::new(format),
             index: Index::default(),
             serial: AtomicU64::new(0),
-            delete: Deleter::default(),
+            deleter: Deleter::default(),
             frees_later: false,
             maps_ids: OnceLock::new(),
             busy: Arc::default(),
             closer: Closer::default(),
+            freer: Freer::default(),
             syncs: Syncs::default(),
         };
         // Layers are made here, and keep their place on the disk when they are renamed.
@@ -140,14 +141,11 @@ impl Home {
     }
 
     /// The same home, with layers that are deleted in a manner of the driver's own.
-    pub(crate) fn deleting_by(
-        self,
-        delete: impl Fn(&OwnedFd, &OsStr) -> cow::Result<()> + Send + Sync + 'static,
-    ) -> Self {
-        Self { delete: Deleter(Arc::new(delete)), ..self }
+    pub(crate) fn deleting_by(self, delete: impl freeing::Delete + 'static) -> Self {
+        Self { deleter: Deleter(Arc::new(delete)), ..self }
     }
 
-    /// The same home, with removed layers that are deleted behind the call.
+    /// The same home, with what nobody needs any more deleted behind the calls.
     pub(crate) fn freeing_later(self) -> Self {
         Self { frees_later: true, ..self }
     }
@@ -353,7 +351,7 @@ impl Home {
             *gate = layer::Presence::Gone;
             trashed
         };
-        self.empty(trashed);
+        self.empty(&self.trash, trashed);
         Ok(())
     }
 
@@ -361,7 +359,7 @@ impl Home {
         let removal = self.index.take_out(call)?;
         let trashed = self.discard(call, &self.layers, call.layer.as_str())?;
         removal.confirm();
-        self.empty(trashed);
+        self.empty(&self.trash, trashed);
         Ok(())
     }
 

@@ -43,13 +43,11 @@ impl Scratch<'_> {
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
-        if !self.moved
-            && let Err(error) = (self.home.delete.0)(&self.home.tmp, self.name.as_ref())
-        {
-            let driver = self.home.driver;
-            tracing::warn!(driver, tmp = self.name, %error, "a temporary directory stays");
+        let name = std::mem::take(&mut self.name);
+        match self.moved {
+            true => drop(lock(&self.home.busy).remove(&name)),
+            false => self.home.empty(&self.home.tmp, name),
         }
-        lock(&self.home.busy).remove(&self.name);
     }
 }
 

@@ -107,3 +107,63 @@ fn a_size_below_the_least_is_refused() {
     assert!(error.to_string().contains("min_space"), "{error}");
     bench.driver().create(&id("1"), None, &size(10 * MIB)).unwrap();
 }
+
+/// What btrfs(8) says of a layer: the bytes that it alone has, and those of files that others have too.
+fn du(bench: &Bench, layer: &str) -> (u64, u64) {
+    let tree = bench.home().join("layers").join(layer).join("ro");
+    let said = bench.btrfs(&["filesystem", "du", "-s", "--raw", tree.to_str().unwrap()]);
+    let mut numbers = said.lines().last().unwrap().split_whitespace().skip(1);
+    let mut number = || numbers.next().unwrap().parse().unwrap();
+    (number(), number())
+}
+
+/// What the driver says of a layer.
+fn said(bench: &Bench, layer: &str) -> (u64, u64) {
+    let keys = bench.driver().metadata(&id(layer)).unwrap();
+    let number = |key: &str| keys[key].parse().unwrap();
+    (number("ExclusiveBytes"), number("SharedBytes"))
+}
+
+#[test]
+fn shared_and_exclusive_bytes_are_those_of_btrfs() {
+    if !here() {
+        return;
+    }
+    for quotas in [false, true] {
+        let mut bench = Bench::new("shares", &["quota=full"]);
+        bench.create("image", None);
+        let image = bench.mount("image");
+        for (name, size) in [("kept", 3 * MIB), ("replaced", MIB), ("removed", 2 * MIB)] {
+            assert_eq!(write(&image.join(name), size), (size, None), "{name}");
+        }
+        bench.unmount("image");
+        bench.commit("image");
+        let size = CreateOptions { size: quotas.then_some(64 * MIB), ..CreateOptions::active() };
+        bench.driver().create(&id("layer"), Some(&id("image")), &size).unwrap();
+        let layer = bench.mount("layer");
+        fs::remove_file(layer.join("removed")).unwrap();
+        fs::remove_file(layer.join("replaced")).unwrap();
+        for (name, size) in [("replaced", 4 * MIB), ("new", 5 * MIB)] {
+            assert_eq!(write(&layer.join(name), size), (size, None), "{name}");
+        }
+        bench.unmount("layer");
+        if !quotas {
+            assert_eq!(said(&bench, "layer"), (9 * MIB, 3 * MIB), "active");
+        }
+        bench.commit("layer");
+        // The writable copies share everything until they are freed.
+        bench.settle();
+        assert_eq!(bench.driver().usage(&id("layer")).unwrap().bytes, 9 * MIB);
+        assert_eq!(du(&bench, "layer"), (9 * MIB, 3 * MIB), "as btrfs(8) sees it");
+        let (exclusive, shared) = said(&bench, "layer");
+        if quotas {
+            // Quota groups count the blocks of the tree too.
+            let blocks = (exclusive - 9 * MIB, shared - 3 * MIB);
+            assert!(blocks.0 % 4096 == 0 && blocks.0 <= 256 << 10, "{blocks:?} of the tree");
+            assert!(blocks.1 % 4096 == 0 && blocks.1 <= 256 << 10, "{blocks:?} of the tree");
+        } else {
+            assert_eq!((exclusive, shared), (9 * MIB, 3 * MIB), "measured");
+            assert_eq!(said(&bench, "image"), (6 * MIB, 0), "what is written there");
+        }
+    }
+}

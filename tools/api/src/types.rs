@@ -349,8 +349,8 @@ pub struct Container {
     /// The driver that keeps them.
     #[serde(default)]
     pub driver: String,
-    /// What the driver tells of their layer, as `docker inspect` shows it (`UpperDir`, and where there are
-    /// quotas `Size`, `SharedBytes`, `ExclusiveBytes`); only where one container is looked at.
+    /// What the driver tells of their layer, as `docker inspect` shows it (`UpperDir`, and on btrfs
+    /// `SharedBytes`, `ExclusiveBytes` and a limit's `Size`); only where one container is looked at.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub driver_data: BTreeMap<String, String>,
 }
