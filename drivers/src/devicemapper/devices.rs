@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cow::error::{ErrorKind, Result};
 
-use super::dm::{Thin, ThinId, Use};
+use super::dm::{self, Thin, ThinId, Use};
+use super::journal;
 use super::pool::Pool;
 use crate::id::LayerId;
 
@@ -42,10 +43,21 @@ impl Devices {
         self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes a device appear; one that nobody has open loses no journal at its next mount.
+    fn appear(&self, thin: Thin, how: Use) -> Result<String> {
+        let name = self.pool.activate(thin, how)?;
+        if how == Use::Write && self.pool.dm.open_count(&name)? == Some(0) {
+            journal::keep(&dm::node(&name)).inspect_err(|_| {
+                let _ = self.pool.deactivate(thin.id);
+            })?;
+        }
+        Ok(name)
+    }
+
     /// Makes a device appear until the holder is dropped.
     pub(super) fn hold(&self, thin: Thin, how: Use) -> Result<Held<'_>> {
         let mut shard = self.shard(thin.id);
-        let name = self.pool.activate(thin, how)?;
+        let name = self.appear(thin, how)?;
         shard.entry(thin.id).or_default().holders += 1;
         Ok(Held { devices: self, id: thin.id, name })
     }
@@ -53,7 +65,7 @@ impl Devices {
     /// Makes a device appear for a layer's client, until [`Devices::unpin`].
     pub(super) fn pin(&self, thin: Thin, how: Use, layer: &LayerId) -> Result<String> {
         let mut shard = self.shard(thin.id);
-        let name = self.pool.activate(thin, how)?;
+        let name = self.appear(thin, how)?;
         shard.entry(thin.id).or_default().pins.insert(layer.clone());
         Ok(name)
     }
