@@ -4,10 +4,11 @@
 //! cannot be had: to processes without privileges, on kernels or file systems that refuse it. From
 //! below: [`union`] knows real directories and how they merge; [`node`] what the kernel was told of;
 //! [`fs`] what each request does; [`wire`] how requests and replies are laid out; [`transport`]
-//! carries them; [`mount`] attaches all that to a directory; [`ahead`] has the kernel told of names
-//! before it asks.
+//! carries them, and [`cpus`] says where it runs; [`mount`] attaches all that to a directory; [`ahead`] has
+//! the kernel told of names before it asks.
 
 pub mod ahead;
+pub mod cpus;
 pub mod error;
 pub mod fs;
 pub mod ids;

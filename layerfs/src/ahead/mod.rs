@@ -81,6 +81,8 @@ impl Ahead {
 fn start(point: PathBuf, off: Arc<AtomicBool>) -> Option<SyncSender<Wish>> {
     let (sender, wishes) = sync_channel(WAITING);
     let run = move || {
+        // Beside the reader that asked for it, and so do the processes that it starts.
+        crate::cpus::roam();
         if let Err(error) = pass_on(&wishes, &point) {
             tracing::debug!(%error, "nothing is listed ahead any more");
         }

@@ -116,6 +116,8 @@ impl Pool {
     }
 
     fn work(&self) {
+        // Not only on the CPU whose thread has work for it.
+        crate::cpus::roam();
         let mut out = Out::default();
         loop {
             let mut queue = lock(&self.queue);

@@ -7,11 +7,11 @@ use std::sync::mpsc::channel;
 
 use cow_sys::fuse_ring::{Entry, Event, Ring, Waker};
 use rustix::io::Errno;
-use rustix::thread::CpuSet;
 
 use super::plan::Plan;
 use super::pool::{Desk, Job, Pool};
 use super::{Answer, Crew, Failure, carry_out};
+use crate::cpus;
 use crate::fs::{Effort, Fs};
 use crate::options::RingFault;
 use crate::stats::Stats;
@@ -41,7 +41,10 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
         let last = started + 1 == plan.threads.len();
         let (depth, payload) = (plan.depth, plan.payload as usize);
         let spawned = crew.spawn(format!("layerfs-cpu{cpu}"), move || {
-            stay_on(cpu);
+            // Where it may not run there, anywhere.
+            if let Err(error) = cpus::stay_on(cpu) {
+                tracing::debug!(%error, cpu, "not bound to its CPU");
+            }
             let ready = Ring::new(&device, &queues, depth, payload).and_then(|mut ring| {
                 if last && fault == Some(RingFault::Registration) {
                     return Err(Errno::AGAIN);
@@ -83,17 +86,6 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
     ready.iter().for_each(|waker| waker.wake());
     let refused = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
     Err(refused.copied().unwrap_or(Errno::AGAIN))
-}
-
-/// Keeps this thread on the CPU whose requests it answers; where it may not run there, anywhere.
-fn stay_on(cpu: u16) {
-    let mut set = CpuSet::new();
-    if usize::from(cpu) < CpuSet::MAX_CPU {
-        set.set(cpu.into());
-        if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-            tracing::debug!(%error, cpu, "not bound to its CPU");
-        }
-    }
 }
 
 /// The thread of one ring.

@@ -1,0 +1,63 @@
+//! The CPUs on which threads run.
+
+use rustix::io::Errno;
+use rustix::thread::CpuSet;
+
+/// Where this process may run.
+///
+/// The first thread is never kept on one CPU, so it may run where whoever started the process, or changed
+/// it since, said.
+///
+/// # Errors
+/// A machine with more CPUs than a [`CpuSet`] holds.
+pub fn of_process() -> Result<CpuSet, Errno> {
+    rustix::thread::sched_getaffinity(Some(rustix::process::getpid()))
+}
+
+/// Keeps this thread on one CPU.
+///
+/// # Errors
+/// `EINVAL` where it may not run there.
+pub fn stay_on(cpu: u16) -> Result<(), Errno> {
+    let mut set = CpuSet::new();
+    if usize::from(cpu) >= CpuSet::MAX_CPU {
+        return Err(Errno::INVAL);
+    }
+    set.set(cpu.into());
+    rustix::thread::sched_setaffinity(None, &set)
+}
+
+/// Lets this thread run wherever the process may.
+///
+/// A thread begins where the one that started it is kept.
+pub fn roam() {
+    let set = of_process().and_then(|set| rustix::thread::sched_setaffinity(None, &set));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a thread stays where it is kept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_kept_on_a_cpu_and_let_go() {
+        let everywhere = of_process().expect("the CPUs of the process");
+        let one = (0..CpuSet::MAX_CPU).find(|cpu| everywhere.is_set(*cpu)).expect("a CPU");
+        let kept = std::thread::spawn(move || {
+            stay_on(u16::try_from(one).expect("a small number")).expect("kept there");
+            let kept = rustix::thread::sched_getaffinity(None).expect("its CPUs");
+            let inherits = std::thread::spawn(|| {
+                roam();
+                rustix::thread::sched_getaffinity(None).expect("its CPUs")
+            });
+            (kept, inherits.join().expect("a thread"))
+        });
+        let (kept, roams) = kept.join().expect("a thread");
+        assert_eq!((kept.count(), kept.is_set(one)), (1, true), "kept on CPU {one}");
+        assert_eq!(roams, everywhere, "let go by its child");
+        assert_eq!(of_process().expect("CPUs"), everywhere, "the process is none the wiser");
+        assert_eq!(stay_on(u16::MAX), Err(Errno::INVAL), "no such CPU");
+    }
+}
