@@ -89,6 +89,8 @@ pub struct Options {
     pub burst: Duration,
     /// What carries requests.
     pub transport: Transport,
+    /// Whether a reader of the device waits awake for the next request of a client that is alone.
+    pub spin: bool,
     /// How the ring fails, to test that.
     pub ring_fault: Option<RingFault>,
     /// Who may use the mount besides its owner.
@@ -138,6 +140,7 @@ impl Default for Options {
             prefetch: true,
             burst: Duration::from_millis(2),
             transport: Transport::Auto,
+            spin: true,
             ring_fault: None,
             allow: Allow::Default,
             flags: Vec::new(),
@@ -177,6 +180,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("passthrough=0|1", "lets the kernel read and write the layers' files itself (1)"),
     ("prefetch=0|1", "lists directories whose names are looked up one by one (1)"),
     ("transport=auto|ring|device", "what carries requests: io_uring where it can be had (auto)"),
+    ("spin=0|1", "waits awake for a moment for the next request of a single client (1)"),
     ("allow_other, allow_root", "who may use the mount"),
     ("context=..., fast_ino=..., nfs_export=off, uuid=...", "accepted"),
     ("clone_fd, max_idle_threads=N, max_threads=N, auto_unmount", "accepted"),
@@ -339,6 +343,7 @@ impl Options {
                     _ => return Err(Error::option(format!("transport={text}"))),
                 }
             }
+            "spin" => self.spin = switch(name, text)?,
             "x-layerfs.burst" => self.burst = Duration::from_secs(number(name, text)?),
             "x-layerfs.ring-fault" => {
                 self.ring_fault = Some(match text {

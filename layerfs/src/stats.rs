@@ -19,6 +19,8 @@ pub struct Stats {
     pub over_ring: AtomicU64,
     /// Those of them that other threads carried out.
     pub handed_over: AtomicU64,
+    /// Requests that found a reader of the device awake.
+    pub awaited: AtomicU64,
     /// Requests that ended with an error that is none of the caller's doing.
     pub faults: AtomicU64,
 }
@@ -32,6 +34,7 @@ impl Default for Stats {
             passthrough_opens: AtomicU64::new(0),
             over_ring: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
+            awaited: AtomicU64::new(0),
             faults: AtomicU64::new(0),
         }
     }
@@ -65,6 +68,7 @@ impl fmt::Display for Stats {
             ("passthrough", &self.passthrough_opens),
             ("over the ring", &self.over_ring),
             ("handed over", &self.handed_over),
+            ("awaited", &self.awaited),
             ("faults", &self.faults),
         ] {
             writeln!(f, "{name:<16} {}", counter.load(Ordering::Relaxed))?;

@@ -50,6 +50,7 @@ fn engines_option_strings_are_understood() {
 fn what_is_not_known_or_not_sound_is_refused() {
     for text in [
         "transport=pigeon",
+        "spin=often",
         "lowerdirr=/a",
         "timeout=soon",
         "xino=maybe",

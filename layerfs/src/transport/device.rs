@@ -7,10 +7,11 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::spin::{Duty, Wait};
 use super::{Answer, Crew, Failure, carry_out};
 use crate::error::{Error, Result};
-use crate::fs::{Fs, MAX_WRITE};
-use crate::wire::{Args, IN_HEADER, InitIn, InitOut, OUT_HEADER, Out, op};
+use crate::fs::{Effort, Fs, MAX_WRITE};
+use crate::wire::{Args, Header, InitIn, InitOut, OUT_HEADER, Out, op};
 
 /// Room for the largest write and its headers.
 const BUFFER: usize = MAX_WRITE as usize + 8192;
@@ -103,27 +104,58 @@ pub(super) fn handshake<T>(
 }
 
 /// Carries out one request and answers it.
-fn answer(fs: &Fs, device: &OwnedFd, request: &[u8], out: &mut Out) {
-    let mut args = Args::new(request);
-    let Ok(header) = args.header() else {
-        tracing::warn!(size = request.len(), "a request without a header");
-        return;
-    };
-    match carry_out(fs, &header, args, out) {
+fn answer(fs: &Fs, device: &OwnedFd, header: &Header, args: Args<'_>, out: &mut Out) {
+    match carry_out(fs, header, args, out) {
         Answer::Silent => {}
         Answer::Done => reply(device, header.unique, 0, out.as_bytes()),
         Answer::Failed(error) => reply(device, header.unique, -error.raw_os_error(), &[]),
     }
 }
 
-fn serve(fs: &Fs, device: &OwnedFd) -> std::result::Result<(), Errno> {
-    let mut buffer = vec![0; BUFFER];
-    let mut out = Out::default();
-    loop {
-        match next(device, &mut buffer)? {
-            Next::Gone => return Ok(()),
-            Next::Request(size) if size < IN_HEADER => {}
-            Next::Request(size) => answer(fs, device, &buffer[..size], &mut out),
+/// Whether a request is one of many that move a file's data, of which the kernel sends several at once.
+fn moves_data(header: &Header, mut args: Args<'_>) -> bool {
+    /// `fuse_read_in` and `fuse_write_in` begin with the handle and the place.
+    const BEFORE_SIZE: usize = 16;
+    const MUCH: u32 = 32 << 10;
+    matches!(header.opcode, op::READ | op::WRITE)
+        && args.bytes(BEFORE_SIZE).is_ok()
+        && args.u32().is_ok_and(|size| size >= MUCH)
+}
+
+/// What one reader of the device works with.
+struct Reader {
+    fs: Arc<Fs>,
+    device: Arc<OwnedFd>,
+    duty: Option<Arc<Duty>>,
+}
+
+impl Reader {
+    fn serve(&self) -> std::result::Result<(), Errno> {
+        let mut buffer = vec![0; BUFFER];
+        let mut out = Out::default();
+        if let Some(duty) = &self.duty {
+            duty.join();
+        }
+        loop {
+            let size = match next(&self.device, &mut buffer)? {
+                Next::Gone => return Ok(()),
+                Next::Request(size) => size,
+            };
+            let mut args = Args::new(&buffer[..size]);
+            let Ok(header) = args.header() else {
+                tracing::warn!(size, "a request without a header");
+                continue;
+            };
+            let Some(duty) = &self.duty else {
+                answer(&self.fs, &self.device, &header, args, &mut out);
+                continue;
+            };
+            let long = self.fs.effort(&header, args) != Effort::Quick;
+            duty.take(header.pid, moves_data(&header, args), long);
+            answer(&self.fs, &self.device, &header, args, &mut out);
+            if duty.next(long) == Wait::Awake {
+                duty.wait_awake(&self.device, &self.fs.stats);
+            }
         }
     }
 }
@@ -141,10 +173,11 @@ fn channel(device: &Arc<OwnedFd>) -> Arc<OwnedFd> {
 impl<G: Fn() + Copy + Send + 'static> Crew<G> {
     /// Starts a thread that answers what comes over the device; each has a channel of its own.
     pub(super) fn read_device(&self, number: usize) -> Result<()> {
-        let fs = Arc::clone(&self.fs);
         let device = if number == 0 { Arc::clone(&self.device) } else { channel(&self.device) };
+        let (fs, duty) = (Arc::clone(&self.fs), self.duty.clone());
+        let reader = Reader { fs, device, duty };
         self.spawn(format!("layerfs-{number}"), move || {
-            serve(&fs, &device).map(|()| true).map_err(|error| Failure("read", error))
+            reader.serve().map(|()| true).map_err(|error| Failure("read", error))
         })
     }
 }

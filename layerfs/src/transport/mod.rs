@@ -13,6 +13,7 @@ mod device;
 mod plan;
 mod pool;
 mod ring;
+mod spin;
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +31,7 @@ use crate::options::{Options, RingFault, Transport};
 use crate::wire::{Args, Capabilities, Header, InitIn, Out};
 use abort::Connection;
 use plan::Plan;
+use spin::Duty;
 
 /// A mount that has agreed on the protocol.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Session {
     must: bool,
     /// How many threads read the device.
     threads: usize,
+    /// Whether a reader of the device may wait awake.
+    spin: bool,
     /// How the ring fails, to test that.
     fault: Option<RingFault>,
 }
@@ -66,6 +70,8 @@ struct Crew<G> {
     ends: Sender<std::result::Result<(), Failure>>,
     /// Whether a thread has failed; what the others see afterwards is not the end of the mount.
     failed: Arc<AtomicBool>,
+    /// Which readers of the device wait, and how; none where all sleep.
+    duty: Option<Arc<Duty>>,
     gone: G,
 }
 
@@ -171,6 +177,7 @@ pub fn handshake(fs: &Arc<Fs>, device: &Arc<OwnedFd>, options: &Options) -> Resu
         plan,
         must: options.transport == Transport::Ring,
         threads: options.threads.unwrap_or_else(default_threads),
+        spin: options.spin,
         fault: options.ring_fault,
     })
 }
@@ -187,7 +194,10 @@ impl Session {
         let (sender, ends) = channel();
         let device = Arc::clone(&self.device);
         let failed = Arc::default();
-        let crew = Crew { fs: Arc::clone(&self.fs), device, ends: sender, failed, gone };
+        // On a single CPU the client could not ask meanwhile.
+        let parallel = thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+        let duty = (self.spin && parallel).then(Arc::default);
+        let crew = Crew { fs: Arc::clone(&self.fs), device, ends: sender, failed, duty, gone };
         crew.read_device(0)?;
         let mut running = Running { connection: Connection::of(point), ends, over_ring: false };
         if let Some(plan) = &self.plan {

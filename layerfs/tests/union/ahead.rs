@@ -22,15 +22,10 @@ fn fill(stage: &Stage) {
     }
 }
 
-/// Mounts as users do, in the background.
+/// Mounts the layers with these options.
 fn mount(stage: &mut Stage, options: &str) -> PathBuf {
-    let (point, layers) = (stage.path("m"), stage.layers(&["low"], "top"));
-    let transport = if crate::stage::OVER_RING { "ring" } else { "device" };
-    let options = format!("transport={transport},{options},{layers}");
-    let mut layerfs = Command::new(env!("CARGO_BIN_EXE_layerfs"));
-    let status = layerfs.arg("-o").arg(options).arg(&point).status();
-    assert!(status.expect("layerfs runs").success(), "mounted");
-    stage.adopt(point)
+    let layers = stage.layers(&["low"], "top");
+    stage.background("m", &format!("{options},{layers}"))
 }
 
 /// Looks every name up, not one of which was listed before; whether all are as they should be.
@@ -45,7 +40,7 @@ fn look(point: &Path) {
 }
 
 /// One of the counters of a server.
-fn counter(server: u32, name: &str) -> u64 {
+pub(crate) fn counter(server: u32, name: &str) -> u64 {
     let dir = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_else(|| "/run".into());
     let path = PathBuf::from(dir).join(format!("layerfs-{server}.stats"));
     let sent = Command::new("kill").args(["-USR1", &server.to_string()]).status();

@@ -17,6 +17,8 @@ mod overrides;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
+mod readers;
+#[cfg(test)]
 mod semantics;
 #[cfg(test)]
 mod stage;

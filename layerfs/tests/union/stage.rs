@@ -93,6 +93,16 @@ impl Stage {
         self.serve(command, name, options)
     }
 
+    /// Mounts layerfs as users do, in the background.
+    pub(crate) fn background(&mut self, name: &str, options: &str) -> PathBuf {
+        let point = self.path(name);
+        let transport = if OVER_RING { "ring" } else { "device" };
+        let options = format!("transport={transport},{options}");
+        let status = Command::new(LAYERFS).arg("-o").arg(options).arg(&point).status();
+        assert!(status.expect("layerfs runs").success(), "mounted");
+        self.adopt(point)
+    }
+
     fn serve(&mut self, mut command: Command, name: &str, options: &str) -> PathBuf {
         let point = self.path(name);
         let before = device(&point);

@@ -1,0 +1,125 @@
+//! Threads that answer: which of them wait for requests, and on which CPUs they run.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use crate::ahead::counter;
+use crate::faults::server_of;
+use crate::stage::{OVER_RING, Stage, may_mount};
+
+/// So long a machine that is busy may take to show what a quiet one shows at once.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The threads of a server whose names begin with this one, as directories of `/proc`.
+fn threads(server: u32, name: &str) -> Vec<PathBuf> {
+    let all = fs::read_dir(format!("/proc/{server}/task")).expect("the server's threads");
+    let named = |thread: &PathBuf| {
+        fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.starts_with(name))
+    };
+    all.flatten().map(|thread| thread.path()).filter(named).collect()
+}
+
+/// How many of them wait for each other, and not for the kernel.
+fn off_duty(threads: &[PathBuf]) -> usize {
+    let futex = format!("{} ", nix::libc::SYS_futex);
+    let waits = |thread: &&PathBuf| {
+        fs::read_to_string(thread.join("syscall")).is_ok_and(|call| call.starts_with(&futex))
+    };
+    threads.iter().filter(waits).count()
+}
+
+/// Asks for names that nobody has asked for before.
+fn ask(mount: &Path, client: &str, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let found = fs::exists(mount.join(format!("{client}-{number}")));
+        assert_eq!(found.ok(), Some(false), "name {number} of {client}");
+    }
+}
+
+/// Repeats until it is so.
+fn until(what: &str, mut is_so: impl FnMut(u32) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    for round in 0.. {
+        if is_so(round) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+    }
+}
+
+#[test]
+fn root_one_reader_waits_awake_for_a_single_client() {
+    if !may_mount() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let layers = stage.layers(&["low"], "top");
+    let point = stage.background("m", &format!("transport=device,threads=4,{layers}"));
+    let server = server_of(&point).expect("the serving process");
+    let readers = threads(server, "layerfs-");
+    assert_eq!(readers.len(), 4, "{readers:?}");
+    // It is given up for a while whenever this machine has something else to do.
+    until("a single client leaves one reader on duty", |round| {
+        ask(&point, "one", round * 100..(round + 1) * 100);
+        off_duty(&readers) == 3
+    });
+    assert!(counter(server, "awaited ") > 0, "requests found it awake");
+    // Two clients that take turns.
+    let (here, mine) = channel();
+    let (there, theirs) = channel();
+    let mount = &point;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..100 {
+                theirs.recv().expect("a turn");
+                ask(mount, "two", number..number + 1);
+                here.send(()).expect("the other's turn");
+            }
+        });
+        for number in 0..100 {
+            ask(&point, "three", number..number + 1);
+            there.send(()).expect("the other's turn");
+            mine.recv().expect("a turn");
+        }
+    });
+    until("all read for two clients", |_| off_duty(&readers) == 0);
+    stage.unmount(&point);
+    let point = stage.background("m", &format!("transport=device,spin=0,{layers}"));
+    let server = server_of(&point).expect("the serving process");
+    ask(&point, "one", 0..1000);
+    assert_eq!(counter(server, "awaited "), 0, "turned off");
+    assert_eq!(off_duty(&threads(server, "layerfs-")), 0, "all read");
+    stage.unmount(&point);
+}
+
+#[test]
+fn root_only_those_who_answer_on_a_cpu_are_kept_there() {
+    if !may_mount() || !OVER_RING {
+        return;
+    }
+    let mut stage = Stage::new();
+    let layers = stage.layers(&["low"], "top");
+    let point = stage.background("m", &format!("transport=ring,{layers}"));
+    let file = File::create(point.join("file")).expect("a file");
+    file.sync_all().expect("what another thread carries out");
+    drop(file);
+    let server = server_of(&point).expect("the serving process");
+    let allowed = |thread: &Path| {
+        let status = fs::read_to_string(thread.join("status")).expect("its state");
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.expect("its CPUs").trim().to_owned()
+    };
+    let everywhere = allowed(Path::new(&format!("/proc/{server}")));
+    for thread in threads(server, "layerfs-cpu") {
+        let cpus = allowed(&thread);
+        assert!(cpus.parse::<u32>().is_ok(), "{} on {cpus}", thread.display());
+    }
+    let others = threads(server, "layerfs-pool");
+    assert!(!others.is_empty(), "a thread of the pool");
+    for thread in others {
+        assert_eq!(allowed(&thread), everywhere, "{}", thread.display());
+    }
+    stage.unmount(&point);
+}
