@@ -120,14 +120,30 @@ fn mark_root(root: &OwnedFd, path: &Path, kind: Overrides) -> Result<()> {
 }
 
 /// Whether the top layer's file system records a file's extents when the data is written, so that a
-/// later rename cannot be recorded before them.
+/// later rename cannot be recorded before them: a journal keeps that order.
 fn is_ordered(upper: &Layer) -> Result<bool> {
-    /// `EXT4_SUPER_MAGIC` and `XFS_SUPER_MAGIC`.
-    const KINDS: [u64; 2] = [0xef53, 0x5846_5342];
+    const EXT4_SUPER_MAGIC: u64 = 0xef53;
+    const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
     let fd = upper.root.open_fd();
     let stat = rustix::fs::fstatfs(&*fd.ok_or_else(|| Error::refused("", "a closed root"))?)
         .map_err(|error| Error::sys("fstatfs", "", error))?;
-    Ok(u64::try_from(stat.f_type).is_ok_and(|kind| KINDS.contains(&kind)))
+    Ok(match u64::try_from(stat.f_type) {
+        Ok(EXT4_SUPER_MAGIC) => has_journal(upper.dev),
+        kind => kind == Ok(XFS_SUPER_MAGIC),
+    })
+}
+
+/// Whether an ext4 has a journal, and in itself: one on another disk does not wait for this one's cache.
+///
+/// It may be made without, and ext2 has the same magic number. `/proc/fs/jbd2/DISK-8` is there for a
+/// journal in the inode that is reserved for it (`jbd2_journal_init_inode`).
+fn has_journal(dev: u64) -> bool {
+    let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
+    let disk = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"));
+    disk.ok().as_deref().and_then(Path::file_name).is_some_and(|disk| {
+        let journal = format!("{}-8", disk.to_string_lossy());
+        Path::new("/proc/fs/jbd2").join(journal).exists()
+    })
 }
 
 /// Raises the soft limit of open files to the hard one, and leaves a part of it for what is not a
