@@ -13,6 +13,9 @@ use crate::meta::Meta;
 /// How much one read takes; larger buffers only spill the processor's cache.
 const CHUNK: usize = 256 * 1024;
 
+/// After how much the file system is told to write what it has.
+const PIECE: u64 = 8 << 20;
+
 /// The least cheap way of copying that a pair of file systems has not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
@@ -40,12 +43,19 @@ pub struct Copied {
 pub struct Copier {
     /// The first way worth trying, by the device that is copied from.
     ways: Mutex<HashMap<u64, Way>>,
+    writes_early: bool,
 }
 
 impl Copier {
     /// A copier that knows nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A copier for files that are waited for until the disk has them: what was copied is on its way
+    /// there while the rest is copied.
+    pub fn writing_early() -> Self {
+        Self { writes_early: true, ..Self::default() }
     }
 
     /// Copies all data of `source`, whose metadata is `meta`, into the empty file `target`.
@@ -152,6 +162,23 @@ impl Copy<'_> {
 
     /// Copies from `start` to `end`; returns where the source ended if that is earlier.
     fn stretch(&mut self, start: u64, end: u64) -> rustix::io::Result<u64> {
+        if !self.copier.writes_early {
+            return self.piece(start, end);
+        }
+        let mut at = start;
+        while at < end {
+            let until = end.min(at.saturating_add(PIECE));
+            at = self.piece(at, until)?;
+            // Only a head start: who waits for the disk writes whatever is left.
+            let _ = cow_sys::writeback::start(self.target);
+            if at < until {
+                break;
+            }
+        }
+        Ok(at)
+    }
+
+    fn piece(&mut self, start: u64, end: u64) -> rustix::io::Result<u64> {
         let mut at = start;
         while self.way == Way::Range && at < end {
             let (mut from, mut to) = (at, at);

@@ -55,18 +55,21 @@ type Stretches = &'static [(u64, usize)];
 #[test]
 fn data_is_copied_exactly_with_its_holes() {
     let dir = tempfile::tempdir().unwrap();
-    let copier = Copier::new();
     const M: u64 = 1 << 20;
-    let cases: [(&str, u64, Stretches); 7] = [
+    let cases: [(&str, u64, Stretches); 8] = [
         ("empty", 0, &[]),
         ("small", 3, &[(0, 3)]),
         ("dense", 5 * M + 7, &[(0, 5_242_887)]),
+        ("pieces", 40 * M, &[(0, 17_000_001), (30 * M + 1, 9_000_000)]),
         ("all hole", 64 * M, &[]),
         ("hole at the end", 64 * M, &[(0, 100_000)]),
         ("hole at the start", 64 * M, &[(64 * M - 5, 5)]),
         ("islands", 64 * M, &[(M, 4096), (20 * M + 1, 300_000), (63 * M, 1)]),
     ];
-    for (what, size, data) in cases {
+    let copiers = [Copier::new(), Copier::writing_early()];
+    for (copier, (what, size, data)) in
+        copiers.iter().flat_map(|copier| cases.map(|case| (copier, case)))
+    {
         let path = dir.path().join(what);
         let file = fs::File::create(&path).unwrap();
         file.set_len(size).unwrap();

@@ -98,10 +98,14 @@ impl Fs {
         let set = SetAttr::parse(&mut args)?;
         let asked = self.table.get(header.node)?;
         let size = set.has(SetAttr::SIZE).then_some(set.size);
-        match size {
-            Some(_) => self.copy_up(&asked.live(), size)?,
-            None => self.copy_up_metadata(&asked.live())?,
-        }
+        // A change of the owner takes bits of the mode away again.
+        let is_mode = set.has(SetAttr::MODE) && !set.has(SetAttr::UID | SetAttr::GID);
+        let mode = u16::try_from(set.mode & 0o7777).ok();
+        let mode = mode.filter(|_| is_mode && !self.union.overrides_upper());
+        let has_mode = match size {
+            Some(_) => self.copy_up(&asked.live(), size).map(|()| false)?,
+            None => self.copy_up_as(&asked.live(), mode)? && mode.is_some(),
+        };
         let node = asked.live();
         if let Some(size) = size {
             let file = self.writable_file(&node)?;
@@ -115,7 +119,7 @@ impl Fs {
             if set.has(SetAttr::UID | SetAttr::GID) {
                 self.chown(&target, &set)?;
             }
-            if set.has(SetAttr::MODE) && node.kind != FileType::Symlink {
+            if set.has(SetAttr::MODE) && !has_mode && node.kind != FileType::Symlink {
                 chmod(&target, set.mode & 0o7777)?;
             }
         }

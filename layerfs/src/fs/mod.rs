@@ -314,6 +314,7 @@ impl Fs {
 
     /// Lets go of what keeps the layers' file systems busy, after the mount is gone.
     pub fn release_layers(&self) {
+        self.union.tidy();
         if let Some(backings) = self.backings.get() {
             backings.close_all();
         }

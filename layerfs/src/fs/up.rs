@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use cow::meta::Meta;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -78,7 +79,16 @@ impl Fs {
     /// # Errors
     /// As [`Self::copy_up`].
     pub(super) fn copy_up_metadata(&self, node: &Arc<Node>) -> Result<(), Errno> {
-        self.bring_up(node, self.without_data(node, Wanted::Metadata))
+        self.copy_up_as(node, None).map(drop)
+    }
+
+    /// The same for a node that is about to get another mode: a copy has it from the start. Says whether
+    /// one was made.
+    ///
+    /// # Errors
+    /// As [`Self::copy_up`].
+    pub(super) fn copy_up_as(&self, node: &Arc<Node>, mode: Option<u16>) -> Result<bool, Errno> {
+        self.bring_up(node, self.without_data(node, Wanted::Metadata), mode)
     }
 
     /// The same for a node that is about to get another name.
@@ -86,7 +96,7 @@ impl Fs {
     /// # Errors
     /// As [`Self::copy_up`].
     pub(super) fn copy_up_to_move(&self, node: &Arc<Node>) -> Result<(), Errno> {
-        self.bring_up(node, self.without_data(node, Wanted::Movable))
+        self.bring_up(node, self.without_data(node, Wanted::Movable), None).map(drop)
     }
 
     /// What is wanted of a node of which metadata is enough; the kernel believes no other marks than
@@ -104,12 +114,13 @@ impl Fs {
     /// # Errors
     /// What the file systems say; the node is then as it was.
     pub(super) fn copy_up(&self, node: &Arc<Node>, length: Option<u64>) -> Result<(), Errno> {
-        self.bring_up(node, Wanted::Data(length.unwrap_or(u64::MAX)))
+        self.bring_up(node, Wanted::Data(length.unwrap_or(u64::MAX)), None).map(drop)
     }
 
-    fn bring_up(&self, node: &Arc<Node>, wanted: Wanted) -> Result<(), Errno> {
+    /// Copies a node up; says whether it is a copy that was made now, and with this mode.
+    fn bring_up(&self, node: &Arc<Node>, wanted: Wanted, mode: Option<u16>) -> Result<bool, Errno> {
         if node.is_dir() {
-            return self.upper_dir(node).map(drop);
+            return self.upper_dir(node).map(|_| false);
         }
         self.writable()?;
         loop {
@@ -119,7 +130,7 @@ impl Fs {
                 if self.union.is_upper(dir) {
                     match &state.place {
                         Place::File { data: Some(_), .. } => {}
-                        _ => return Ok(()),
+                        _ => return Ok(false),
                     }
                 }
                 state.parent.clone()
@@ -135,7 +146,7 @@ impl Fs {
                 _ => false,
             };
             if same {
-                return self.copy_up_file(node, &mut state, upper.as_ref(), wanted);
+                return self.copy_up_file(node, &mut state, upper.as_ref(), wanted, mode);
             }
         }
     }
@@ -146,12 +157,16 @@ impl Fs {
         state: &mut State,
         to: Option<&Arc<RealDir>>,
         wanted: Wanted,
-    ) -> Result<(), Errno> {
+        mode: Option<u16>,
+    ) -> Result<bool, Errno> {
         let Place::File { dir, name, data } = state.place.clone() else { return Err(Errno::IO) };
         if self.union.is_upper(&dir) {
-            return if data.is_some() { self.fill(node, state, wanted) } else { Ok(()) };
+            if data.is_some() {
+                self.fill(node, state, wanted)?;
+            }
+            return Ok(false);
         }
-        let stat = self.union.look(dir.layer, &*self.union.fds.get(&dir)?, &name)?;
+        let mut stat = self.union.look(dir.layer, &*self.union.fds.get(&dir)?, &name)?;
         let several = stat.stx_nlink > 1 && data.is_none();
         let source = data.clone().unwrap_or_else(|| Box::new((Arc::clone(&dir), name.clone())));
         let bare = match wanted {
@@ -167,11 +182,21 @@ impl Fs {
             (Wanted::Metadata | Wanted::Movable, None) => stat.stx_size,
         };
         let file = match node.kind {
-            FileType::RegularFile if length > 0 => Some(self.open_lower(&dir, &name, &data)?),
+            FileType::RegularFile if length > 0 => {
+                let file = self.open_lower(&dir, &name, &data)?;
+                let meta = match &data {
+                    Some(_) => cow::at::meta_of(&file)?,
+                    None => Meta::from(&stat),
+                };
+                Some((file, meta))
+            }
             _ => None,
         };
         let index = several.then(|| self.union.index_name(&dir, &name)).flatten();
         let kept = bare.is_some().then_some(source);
+        if let Some(mode) = mode {
+            stat.stx_mode = stat.stx_mode & !0o7777 | mode;
+        }
         let lower = Lower { dir: &dir, name: &name, data: file, length, stat: &stat, bare };
         if to.is_none() && several && index.is_none() {
             // Another name leads to it; the kernel looks that up again.
@@ -196,7 +221,7 @@ impl Fs {
             }
         };
         self.settle_copy(node, state, place, copied.id, several);
-        Ok(())
+        Ok(true)
     }
 
     /// Gives a node whose metadata is in the upper layer its data there as well, if that is wanted.

@@ -7,13 +7,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
+use cow::meta::Meta;
 use cow_sys::xattr;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Statx, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::merge::stat as stat_at;
 use super::metacopy::Bare;
-use super::{Overrides, Owned, REAL_MODE, RealDir, RealId, Union, Work, origin};
+use super::work::{Fresh, Work};
+use super::{Overrides, Owned, REAL_MODE, RealDir, RealId, Union, origin};
 
 /// A file as it is now in the upper layer.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +31,8 @@ pub struct Lower<'a> {
     pub dir: &'a Arc<RealDir>,
     /// The name.
     pub name: &'a OsStr,
-    /// The file that holds the data, opened.
-    pub data: Option<OwnedFd>,
+    /// The file that holds the data, opened, and what it is.
+    pub data: Option<(OwnedFd, Meta)>,
     /// How much of the data is wanted.
     pub length: u64,
     /// The attributes of the name.
@@ -49,6 +51,11 @@ pub(super) fn timestamps(stat: &Statx) -> Timestamps {
 
 fn mode(stat: &Statx) -> Mode {
     Mode::from_raw_mode(u32::from(stat.stx_mode) & 0o7777)
+}
+
+/// The mode that a copy is made with: nobody else reaches the work directory.
+fn rights(stat: &Statx) -> Mode {
+    (mode(stat) & Mode::from_raw_mode(0o777)) | Mode::RUSR | Mode::WUSR
 }
 
 impl Union {
@@ -93,8 +100,7 @@ impl Union {
         let work = self.work.as_ref().ok_or(Errno::ROFS)?;
         let source = self.fds.get(lower.dir)?;
         let stat = lower.stat;
-        let temporary = OsString::from(work.name());
-        let file = self.make_copy(work, lower, &source, &temporary)?;
+        let (temporary, file) = self.make_copy(work, lower, &source)?;
         let finished = (|| {
             if let (Some(bare), Some(file)) = (&lower.bare, &file) {
                 rustix::fs::ftruncate(file, bare.length)?;
@@ -103,6 +109,8 @@ impl Union {
             let made = self.dress(&source, lower.name, &work.dir, &temporary, stat)?;
             self.set_origin(lower.dir, &source, lower.name, &work.dir, &temporary);
             if let Some(file) = file.as_ref().filter(|_| self.sync && lower.length > 0) {
+                // Time that is not the caller's, for the disk has work already.
+                work.keep_spare(rights(stat));
                 self.write_back(file)?;
             }
             match (to, index) {
@@ -123,8 +131,13 @@ impl Union {
     }
 
     /// Copies the first `length` bytes of `from` to an empty file.
-    pub(super) fn copy_data(&self, from: &OwnedFd, to: &OwnedFd, length: u64) -> Result<(), Errno> {
-        let mut meta = cow::at::meta_of(from)?;
+    pub(super) fn copy_data(
+        &self,
+        from: &OwnedFd,
+        mut meta: Meta,
+        to: &OwnedFd,
+        length: u64,
+    ) -> Result<(), Errno> {
         let whole = length >= meta.size;
         meta.size = meta.size.min(length);
         self.copier.data(from, &meta, to)?;
@@ -146,34 +159,31 @@ impl Union {
         work: &Work,
         lower: &Lower<'_>,
         source: &OwnedFd,
-        temporary: &OsStr,
-    ) -> Result<Option<OwnedFd>, Errno> {
+    ) -> Result<(OsString, Option<OwnedFd>), Errno> {
         let stat = lower.stat;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        match kind {
-            FileType::RegularFile => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-                let file =
-                    rustix::fs::openat(&work.dir, temporary, flags, Mode::RUSR | Mode::WUSR)?;
-                if let Some(data) = lower.data.as_ref().filter(|_| lower.length > 0)
-                    && let Err(error) = self.copy_data(data, &file, lower.length)
-                {
-                    let _ = rustix::fs::unlinkat(&work.dir, temporary, AtFlags::empty());
-                    return Err(error);
-                }
-                Ok(Some(file))
+        if kind == FileType::RegularFile {
+            let Fresh { name, file } = work.fresh(rights(stat))?;
+            if let Some((data, meta)) = lower.data.as_ref().filter(|_| lower.length > 0)
+                && let Err(error) = self.copy_data(data, *meta, &file, lower.length)
+            {
+                let _ = rustix::fs::unlinkat(&work.dir, &name, AtFlags::empty());
+                return Err(error);
             }
+            return Ok((name, Some(file)));
+        }
+        let name = OsString::from(work.name());
+        match kind {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(source, lower.name, Vec::new())?;
-                rustix::fs::symlinkat(target, &work.dir, temporary)?;
-                Ok(None)
+                rustix::fs::symlinkat(target, &work.dir, &name)?;
             }
             _ => {
                 let device = rustix::fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor);
-                rustix::fs::mknodat(&work.dir, temporary, kind, mode(stat), device)?;
-                Ok(None)
+                rustix::fs::mknodat(&work.dir, &name, kind, mode(stat), device)?;
             }
         }
+        Ok((name, None))
     }
 
     /// Gives a copy the owner, attributes, mode and times of its source, and returns what it had.
@@ -196,31 +206,35 @@ impl Union {
             rustix::fs::utimensat(to, to_name, &timestamps(stat), symlink)?;
             return Ok(made);
         }
+        let mut differs = made.stx_mode & 0o7777 != stat.stx_mode & 0o7777;
         if (made.stx_uid, made.stx_gid) != (stat.stx_uid, stat.stx_gid) {
             let (uid, gid) = (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid));
             rustix::fs::chownat(to, to_name, Some(uid), Some(gid), symlink)?;
+            // Which takes set-id bits away.
+            differs = true;
         }
-        self.copy_attrs(from, from_name, to, to_name)?;
-        if made.stx_mode & 0o7777 != stat.stx_mode & 0o7777
-            && FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink
-        {
+        // An ACL brings the mode of its own.
+        differs |= self.copy_attrs(from, from_name, to, to_name)?;
+        if differs && FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink {
             rustix::fs::chmodat(to, to_name, mode(stat), AtFlags::empty())?;
         }
         rustix::fs::utimensat(to, to_name, &timestamps(stat), symlink)?;
         Ok(made)
     }
 
+    /// Copies the attributes that show; says whether there were any.
     fn copy_attrs(
         &self,
         from: &OwnedFd,
         from_name: &OsStr,
         to: &OwnedFd,
         to_name: &OsStr,
-    ) -> Result<(), Errno> {
+    ) -> Result<bool, Errno> {
         let names = match xattr::list(from, from_name) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
             answer => answer?,
         };
+        let mut any = false;
         let overriding = self.has_overrides();
         for attr in names.split(|byte| *byte == 0).filter(|attr| !attr.is_empty()) {
             let own = attr.strip_prefix(self.prefix.text().as_bytes());
@@ -242,8 +256,9 @@ impl Union {
                     if !attr.as_bytes().starts_with(b"system.posix_acl_access") => {}
                 answer => answer?,
             }
+            any = true;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Records of which lower file this is a copy; without it only `st_ino` changes over a mount.

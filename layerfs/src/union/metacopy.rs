@@ -100,7 +100,7 @@ impl Union {
         let here = OsStr::new("");
         let before = stat_at(file, here)?;
         let capability = xattr::get(file, here, OsStr::new(CAPABILITY)).ok();
-        self.copy_data(data, file, length)?;
+        self.copy_data(data, cow::at::meta_of(data)?, file, length)?;
         if let Some(capability) = capability {
             xattr::set(file, here, OsStr::new(CAPABILITY), &capability)?;
         }

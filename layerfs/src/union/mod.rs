@@ -15,9 +15,9 @@ mod open;
 pub mod origin;
 mod overrides;
 mod whiteout;
+mod work;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub use copyup::{Copied, Lower};
@@ -28,6 +28,7 @@ pub use merge::{Found, Place};
 pub use metacopy::Bare;
 pub use overrides::{Overrides, Owned, REAL_MODE};
 pub use whiteout::WHITEOUT_FILE;
+pub use work::Work;
 
 use crate::options::{Options, Redirects};
 
@@ -53,26 +54,6 @@ pub struct Layer {
     pub uuid: [u8; 16],
     /// Where it keeps owners and modes, if not in the inodes.
     pub overrides: Option<Overrides>,
-}
-
-/// Where unfinished things are, on the upper layer's file system.
-#[derive(Debug)]
-pub struct Work {
-    /// The directory `work` below the one that the option names, as the kernel lays it out.
-    pub dir: OwnedFd,
-    /// The directory `index`, which keeps one link to each copied-up lower hard link.
-    pub index: Option<Arc<RealDir>>,
-    next: AtomicU64,
-    whiteouts: Mutex<whiteout::Source>,
-    /// The inode of which new whiteouts are links; 0 when there is none.
-    whiteout_ino: AtomicU64,
-}
-
-impl Work {
-    /// A name in the work directory that nobody else uses.
-    pub fn name(&self) -> String {
-        format!("#{:x}", self.next.fetch_add(1, Ordering::Relaxed))
-    }
 }
 
 /// The layers of a mount, the topmost first.
@@ -161,6 +142,13 @@ impl Union {
         let fs = known.next()?.fs;
         // File systems without an identity, or copies of one, cannot be told apart.
         known.all(|layer| layer.fs == fs).then(|| self.shown(RealId { fs, ino: origin.ino }))
+    }
+
+    /// Removes what was made ahead in the work directory, when nobody asks for more.
+    pub fn tidy(&self) {
+        if let Some(work) = &self.work {
+            work.drop_spare();
+        }
     }
 
     /// Opens the layers that the options name.

@@ -4,13 +4,11 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::marks::Prefix;
-use super::whiteout::{self, Source};
 use super::{FdCache, Layer, Overrides, Owned, RealDir, Union, Work};
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -100,7 +98,10 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         sync: !options.volatile,
         ordered: is_ordered(&layers[0])?,
         index: options.index,
-        copier: cow::copy::Copier::new(),
+        copier: match options.volatile {
+            true => cow::copy::Copier::new(),
+            false => cow::copy::Copier::writing_early(),
+        },
         xino: options.xino,
         file_systems: Mutex::new(file_systems),
         layers,
@@ -205,9 +206,7 @@ fn open_work(
         true => Some(RealDir::root(0, make_dir(base, "index", path)?)),
         false => None,
     };
-    let whiteouts = Mutex::new(Source::probe(&dir));
-    let whiteout_ino = AtomicU64::new(whiteout::shared_inode(&dir));
-    Ok((Work { dir, index, next: AtomicU64::new(0), whiteouts, whiteout_ino }, prefix))
+    Ok((Work::new(dir, index), prefix))
 }
 
 fn base_holds_upper(options: &Options) -> bool {

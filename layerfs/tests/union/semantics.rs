@@ -13,6 +13,62 @@ use crate::stage::{Stage, may_mount};
 const WAYS: [&str; 2] = ["", ",passthrough=0"];
 
 #[test]
+fn root_a_copy_is_made_with_the_mode_that_is_asked_for() {
+    /// One user more, and a mask: `struct posix_acl_xattr_entry`, four words of 16 bits each.
+    const ACL: [u16; 22] = [
+        2, 0, 1, 6, 0xffff, 0xffff, 2, 7, 1000, 0, 4, 4, 0xffff, 0xffff, 16, 7, 0xffff, 0xffff, 32,
+        4, 0xffff, 0xffff,
+    ];
+    if !may_mount() {
+        return;
+    }
+    let acl = |path: &std::path::Path| {
+        let mut value = [0; 128];
+        let length = rustix::fs::getxattr(path, "system.posix_acl_access", &mut value);
+        length.map(|length| value[..length].to_vec())
+    };
+    // The second of a pair is made of what was kept ready by the first.
+    let cases = [("plain", 0o644), ("again", 0o644), ("tool", 0o4755), ("owned", 0o6755), ("acl", 0o664)];
+    for more in ["", ",metacopy=on", ",volatile"] {
+        let mut stage = Stage::new();
+        let (low, alone) = (stage.path("low"), stage.path("alone"));
+        for dir in [&low, &alone] {
+            for (name, mode) in cases {
+                let path = dir.join(name);
+                fs::write(&path, name).expect("a file");
+                if name == "owned" {
+                    std::os::unix::fs::chown(&path, Some(12), Some(34)).expect("chown");
+                }
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
+            }
+            let value: Vec<u8> = ACL.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(dir.join("acl"), "system.posix_acl_access", &value, flags)
+                .expect("an ACL");
+        }
+        let options = stage.layers(&["low"], "top") + more;
+        let mount = stage.layerfs("m", &options);
+        for ((name, _), mode) in cases.into_iter().zip([0o4750, 0o600, 0o2711, 0o6755, 0o640]) {
+            for dir in [&mount, &alone] {
+                fs::set_permissions(dir.join(name), fs::Permissions::from_mode(mode)).expect("chmod");
+            }
+            let of = |dir: &std::path::Path| {
+                let meta = fs::metadata(dir.join(name)).expect("stat");
+                (format!("{:o}", meta.mode()), meta.uid(), meta.gid(), acl(&dir.join(name)))
+            };
+            assert_eq!(of(&mount), of(&alone), "{name}{more}");
+            assert_eq!(fs::read(mount.join(name)).expect("read"), name.as_bytes(), "{name}{more}");
+        }
+        stage.unmount(&mount);
+        let work = fs::read_dir(stage.path("top/work/work")).expect("the work directory");
+        let names = work.map(|entry| entry.expect("an entry").file_name());
+        // What whiteouts are links of stays.
+        let left: Vec<_> = names.filter(|name| name != "#whiteout").collect();
+        assert!(left.is_empty(), "{more}: {left:?} is left");
+    }
+}
+
+#[test]
 fn root_open_files_outlive_copy_up_and_unlink() {
     if !may_mount() {
         return;
