@@ -67,7 +67,7 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
                 _ => None,
             };
             let out = Out::default();
-            Server { fs, ring, pool, desk, out, unwanted, left }
+            Server { fs, ring, pool, desk, out, unwanted, served: false, left }
                 .serve()
                 .map_err(|error| Failure("serve the ring", error))
         });
@@ -96,6 +96,8 @@ struct Server {
     desk: Arc<Desk>,
     out: Out,
     unwanted: Arc<AtomicBool>,
+    /// Whether requests came over it: the kernel has switched over.
+    served: bool,
     /// How many requests it answers before it fails, to test that.
     left: Option<u64>,
 }
@@ -115,9 +117,15 @@ impl Server {
                     Event::Lost(Errno::NOTCONN | Errno::CONNABORTED) => gone = true,
                     // The kernel's switch was turned off between its offer and our answer to it, which
                     // no queue gets past: requests go on coming over the device.
-                    Event::Lost(Errno::OPNOTSUPP) => {
+                    Event::Lost(Errno::OPNOTSUPP) if !self.served => {
                         tracing::warn!("no ring: enable_uring is N by now");
                         return Ok(false);
+                    }
+                    // It was turned off under a ring in use: the kernel takes no reply any more, and would
+                    // have everybody wait for one.
+                    Event::Lost(Errno::OPNOTSUPP) => {
+                        tracing::error!("enable_uring was set to N while this mount needs it");
+                        return Err(Errno::OPNOTSUPP);
                     }
                     Event::Lost(error) => return Err(error),
                 }
@@ -129,6 +137,7 @@ impl Server {
     }
 
     fn answer(&mut self, entry: Entry) -> Result<(), Errno> {
+        self.served = true;
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(1).ok_or(Errno::IO)?;
         }

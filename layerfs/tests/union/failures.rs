@@ -196,6 +196,21 @@ fn root_a_failed_thread_of_the_ring_fails_every_request_at_once() {
     }
 }
 
+#[test]
+fn root_a_ring_that_is_switched_off_under_a_mount_leaves_nobody_waiting() {
+    if !OVER_RING || !may_mount() {
+        return;
+    }
+    let (mut stage, options) = set(8);
+    let mount = stage.layerfs("m", &options);
+    fs::metadata(mount.join("c0/lower")).expect("over the ring");
+    stage.without_ring(|| Clients::start(&mount, 8).end());
+    let status = stage.server().wait().expect("the server's end");
+    assert_eq!(status.code(), Some(1), "it ends with an error");
+    stage.unmount_forced(&mount);
+    assert_usable(&mut stage, &options);
+}
+
 /// The names of a process's threads.
 fn threads(pid: u32) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the server's threads");

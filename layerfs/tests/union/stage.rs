@@ -49,15 +49,21 @@ pub(crate) struct Stage {
     mounts: Vec<PathBuf>,
     servers: Vec<Child>,
     // Last: restored when the mounts are off.
-    _ring: Option<Enabled>,
+    ring: Option<Enabled>,
 }
 
 impl Stage {
     /// An empty stage.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory for the layers");
-        let _ring = OVER_RING.then(|| Enabled::hold().expect("the ring switched on"));
-        Self { dir, mounts: Vec::new(), servers: Vec::new(), _ring }
+        let ring = OVER_RING.then(|| Enabled::hold().expect("the ring switched on"));
+        Self { dir, mounts: Vec::new(), servers: Vec::new(), ring }
+    }
+
+    /// Does something while the kernel refuses the ring, to mounts that have it too.
+    pub(crate) fn without_ring<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let ring = self.ring.as_mut().expect("a test over the ring");
+        ring.off(work).expect("the ring switched off")
     }
 
     /// A directory of the stage, made when it is not there.

@@ -55,6 +55,23 @@ impl Enabled {
         flock(&users, FlockOperation::LockShared)?;
         Ok(Self(users))
     }
+
+    /// Waits until there is no other user, and switches the parameter off while something is done.
+    pub(crate) fn off<T>(&mut self, work: impl FnOnce() -> T) -> io::Result<T> {
+        let mut before = String::new();
+        self.0.rewind()?;
+        self.0.read_to_string(&mut before)?;
+        // For a moment it is nobody's lock: who leaves then takes himself for the last.
+        flock(&self.0, FlockOperation::LockExclusive)?;
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        self.0.write_all(before.as_bytes())?;
+        fs::write(PARAMETER, "N")?;
+        let done = work();
+        cow_sys::fuse::enable_uring()?;
+        flock(&self.0, FlockOperation::LockShared)?;
+        Ok(done)
+    }
 }
 
 impl Drop for Enabled {

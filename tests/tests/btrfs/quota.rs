@@ -159,8 +159,14 @@ fn shared_and_exclusive_bytes_are_those_of_btrfs() {
         if quotas {
             // Quota groups count the blocks of the tree too.
             let blocks = (exclusive - 9 * MIB, shared - 3 * MIB);
-            assert!(blocks.0 % 4096 == 0 && blocks.0 <= 256 << 10, "{blocks:?} of the tree");
-            assert!(blocks.1 % 4096 == 0 && blocks.1 <= 256 << 10, "{blocks:?} of the tree");
+            assert!(
+                blocks.0.is_multiple_of(4096) && blocks.0 <= 256 << 10,
+                "{blocks:?} of the tree"
+            );
+            assert!(
+                blocks.1.is_multiple_of(4096) && blocks.1 <= 256 << 10,
+                "{blocks:?} of the tree"
+            );
         } else {
             assert_eq!((exclusive, shared), (9 * MIB, 3 * MIB), "measured");
             assert_eq!(said(&bench, "image"), (6 * MIB, 0), "what is written there");
