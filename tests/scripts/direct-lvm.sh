@@ -47,8 +47,10 @@ ctl pool
 grep -o 'data extended.*' "$log" | head -3
 
 say "Filled until nothing is left"
-ctl run -u 0 --name glutton debian:12 sh -c 'for i in $(seq 60); do dd if=/dev/zero of=/fat$i bs=1M count=30 conv=fsync 2>&1 || exit 3; done' \
-    | grep -v records || true
+ctl run -u 0 --name glutton debian:12 sh -c 'i=0; while dd if=/dev/zero of=/fat$i bs=1M count=30 conv=fsync 2>&1; do i=$((i + 1)); done; echo $i files are synced; exit 3' \
+    | grep -v records | tee "$TMPDIR/glutton" || true
+synced=$(sed -n 's/ files are synced$//p' "$TMPDIR/glutton")
+[ "${synced:-0}" -gt 0 ] || fail "nothing was written before the end"
 [ "$(layerctl inspect --format '{{.state.exit_code}}' glutton 2>/dev/null || echo 3)" != 0 ] || fail "no end was reached"
 ctl pool
 printf '\n$ layerctl run --rm debian:12 true\n'
@@ -76,6 +78,10 @@ done
 say "And all goes on"
 start
 ctl run --rm debian:12 sh -c 'echo works again'
+printf '\n$ layerctl diff glutton | grep -c /fat\n'
+kept=$(layerctl diff glutton | grep -c /fat)
+echo "$kept"
+[ "$kept" -ge "$synced" ] || fail "of $synced files that were synced $kept are left"
 ctl rm glutton
 
 say "A third disk, while it runs"

@@ -6,13 +6,12 @@
 //! what was synced. So the mark is set again before that mount, which then puts in place what is there; a
 //! journal that holds nothing does no harm with it.
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use cow::error::{Error, ErrorKind, Result};
-use rustix::fs::{Mode, OFlags};
 
 use super::tool;
 
@@ -47,31 +46,30 @@ fn is_given_up(superblock: &[u8; LENGTH]) -> bool {
 /// # Errors
 /// When the mark cannot be set; a mount would lose what was synced then.
 pub(super) fn keep(device: &Path) -> Result<()> {
-    let open = |flags: OFlags| -> Result<OwnedFd> {
-        rustix::fs::open(device, flags | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::sys("open", device, errno))
+    let read = || {
+        let mut superblock = [0; LENGTH];
+        File::open(device)?.read_exact_at(&mut superblock, SUPERBLOCK)?;
+        Ok(is_given_up(&superblock))
     };
-    let mut superblock = [0; LENGTH];
-    let read = File::from(open(OFlags::RDONLY)?).read_exact_at(&mut superblock, SUPERBLOCK);
-    if let Err(error) = read {
-        // The mount says so.
-        tracing::debug!(device = %device.display(), %error, "the superblock is not read");
-        return Ok(());
+    match read() {
+        Ok(true) => {}
+        Ok(false) => return Ok(()),
+        Err(error) => {
+            // The mount says so.
+            let error: std::io::Error = error;
+            tracing::debug!(device = %device.display(), %error, "the superblock is not read");
+            return Ok(());
+        }
     }
-    if !is_given_up(&superblock) {
-        return Ok(());
-    }
-    // Nobody can mount it meanwhile.
-    let _alone = open(OFlags::RDONLY | OFlags::EXCL)?;
-    let words =
-        ["-w".as_ref(), "-R".as_ref(), "feature needs_recovery".as_ref(), device.as_os_str()];
-    tool::run("debugfs", &words)?;
-    File::from(open(OFlags::RDONLY)?)
-        .read_exact_at(&mut superblock, SUPERBLOCK)
-        .map_err(|error| Error::sys("read", device, error))?;
-    if is_given_up(&superblock) {
-        let reason =
-            "its journal was given up by an unmount, and the mark that it is needed cannot be set";
+    // Checksums of what the journal has newer are not minded (-n).
+    let words = ["-n", "-w", "-R", "feature needs_recovery"].map(<_ as AsRef<OsStr>>::as_ref);
+    let ran = tool::run_any("debugfs", &[&words[..], &[device.as_os_str()]].concat())?;
+    // The program tells of no failure by its exit code.
+    if read().map_err(|error| Error::sys("read", device, error))? {
+        let said = ran.stderr.trim().lines().collect::<Vec<_>>().join("; ");
+        let reason = format!(
+            "an unmount has given its journal up, and the mark that it is needed cannot be set: debugfs: {said}"
+        );
         return Err(Error::refused("mount", device, reason, ErrorKind::Io));
     }
     tracing::warn!(device = %device.display(), "its journal was given up by an unmount: it is put in place");

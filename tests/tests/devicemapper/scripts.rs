@@ -26,6 +26,7 @@ fn a_pool_is_set_up_grows_is_full_and_recovers() {
     let image = host::debian_image().join("docker.tar").canonicalize().expect("an image");
     let finished = run("direct-lvm.sh", &[512, 512, 512], &[&image]);
     assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
+    print!("{}", finished.stdout);
     for part in ["data extended", "dm.min_free_space", "works again", "ubdd"] {
         assert!(finished.stdout.contains(part), "{part}: {}", finished.stdout);
     }
