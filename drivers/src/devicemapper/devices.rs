@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cow::error::{ErrorKind, Result};
 
@@ -17,6 +18,10 @@ use crate::id::LayerId;
 
 /// How many locks there are: what is done with one device waits for no other, except by chance.
 const SHARDS: usize = 16;
+
+/// How often a device that the pool refuses is asked for, and how long it is waited between.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Who needs a device.
 #[derive(Debug, Default)]
@@ -45,7 +50,18 @@ impl Devices {
 
     /// Makes a device appear; one that nobody has open loses no journal at its next mount.
     fn appear(&self, thin: Thin, how: Use) -> Result<String> {
-        let name = self.pool.activate(thin, how)?;
+        let mut attempt = 1;
+        let name = loop {
+            match self.pool.activate(thin, how) {
+                // Seen for a moment while LVM extends the pool's metadata.
+                Err(error) if error.kind() == ErrorKind::InvalidArgument && attempt < TRIES => {
+                    tracing::info!(device = thin.id, attempt, %error, "tried again");
+                    std::thread::sleep(PAUSE);
+                    attempt += 1;
+                }
+                outcome => break outcome?,
+            }
+        };
         if how == Use::Write && self.pool.dm.open_count(&name)? == Some(0) {
             journal::keep(&dm::node(&name)).inspect_err(|_| {
                 let _ = self.pool.deactivate(thin.id);
