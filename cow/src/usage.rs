@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::at;
 use crate::change::Changeset;
 use crate::error::Result;
+use crate::meta::Meta;
 use crate::root::Root;
 use crate::walk::{Vanished, Walk};
 
@@ -20,6 +21,16 @@ pub struct Usage {
     pub content: u64,
 }
 
+impl Usage {
+    fn add(&mut self, meta: &Meta) {
+        self.bytes += meta.blocks * 512;
+        self.inodes += 1;
+        if meta.is_file() {
+            self.content += meta.size;
+        }
+    }
+}
+
 /// Measures a tree that may be in use: what vanishes meanwhile is left out.
 pub fn usage(root: &Root) -> Result<Usage> {
     let top = at::meta_of(root).map_err(|error| root.error("statx", "", error))?;
@@ -32,11 +43,7 @@ pub fn usage(root: &Root) -> Result<Usage> {
         if !meta.is_dir() && meta.nlink > 1 && !seen.insert(meta.inode()) {
             continue;
         }
-        usage.bytes += meta.blocks * 512;
-        usage.inodes += 1;
-        if meta.is_file() {
-            usage.content += meta.size;
-        }
+        usage.add(&meta);
     }
     Ok(usage)
 }
@@ -54,11 +61,7 @@ pub fn changed(root: &Root, changes: &Changeset) -> Result<Usage> {
         if !seen.insert(meta.inode()) {
             continue;
         }
-        usage.bytes += meta.blocks * 512;
-        usage.inodes += 1;
-        if meta.is_file() {
-            usage.content += meta.size;
-        }
+        usage.add(&meta);
     }
     Ok(usage)
 }
@@ -86,6 +89,7 @@ mod tests {
         let content = 100_000 + (1 << 30);
         assert_eq!(usage(&root).unwrap(), Usage { bytes: own + taken, inodes: 3, content });
     }
+
     #[test]
     fn changes_are_counted_once_an_inode_and_deletions_not() {
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

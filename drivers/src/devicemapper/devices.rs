@@ -48,8 +48,8 @@ impl Devices {
         self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a device appear; one that nobody has open loses no journal at its next mount.
-    fn appear(&self, thin: Thin, how: Use) -> Result<String> {
+    /// Makes a device appear; it loses no journal at its next mount.
+    fn appear(&self, shard: &mut HashMap<ThinId, Needs>, thin: Thin, how: Use) -> Result<String> {
         let mut attempt = 1;
         let name = loop {
             match self.pool.activate(thin, how) {
@@ -62,10 +62,8 @@ impl Devices {
                 outcome => break outcome?,
             }
         };
-        if how == Use::Write && self.pool.dm.open_count(&name)? == Some(0) {
-            journal::keep(&dm::node(&name)).inspect_err(|_| {
-                let _ = self.pool.deactivate(thin.id);
-            })?;
+        if how == Use::Write {
+            journal::keep(&dm::node(&name)).inspect_err(|_| self.settle(shard, thin.id))?;
         }
         Ok(name)
     }
@@ -73,7 +71,7 @@ impl Devices {
     /// Makes a device appear until the holder is dropped.
     pub(super) fn hold(&self, thin: Thin, how: Use) -> Result<Held<'_>> {
         let mut shard = self.shard(thin.id);
-        let name = self.appear(thin, how)?;
+        let name = self.appear(&mut shard, thin, how)?;
         shard.entry(thin.id).or_default().holders += 1;
         Ok(Held { devices: self, id: thin.id, name })
     }
@@ -81,7 +79,7 @@ impl Devices {
     /// Makes a device appear for a layer's client, until [`Devices::unpin`].
     pub(super) fn pin(&self, thin: Thin, how: Use, layer: &LayerId) -> Result<String> {
         let mut shard = self.shard(thin.id);
-        let name = self.appear(thin, how)?;
+        let name = self.appear(&mut shard, thin, how)?;
         shard.entry(thin.id).or_default().pins.insert(layer.clone());
         Ok(name)
     }

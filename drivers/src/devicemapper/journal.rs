@@ -40,8 +40,8 @@ fn is_given_up(superblock: &[u8; LENGTH]) -> bool {
         && long(INCOMPATIBLE) & NEEDS_RECOVERY == 0
 }
 
-/// Sees that the next mount of a file system puts in place what its journal holds. Nobody may have it
-/// mounted.
+/// Sees that the next mount of a file system puts in place what its journal holds. One that is mounted
+/// writable has the mark, and is left alone.
 ///
 /// # Errors
 /// When the mark cannot be set; a mount would lose what was synced then.
