@@ -278,7 +278,7 @@ impl Dm {
         let id = DevId::Name(dm_name(name)?);
         let failed = |error| failed("reload table", name, error);
         self.0.table_load(&id, table, DmOptions::default()).map_err(failed)?;
-        self.suspend(name)?;
+        self.suspend(name, true)?;
         self.resume(name)
     }
 
@@ -297,9 +297,11 @@ impl Dm {
         Err(Error::sys("create device", name, Errno::BUSY))
     }
 
-    /// Stops a device's input and output, with its file system frozen.
-    pub(super) fn suspend(&self, name: &str) -> Result<()> {
-        let options = DmOptions::default().set_flags(DmFlags::DM_SUSPEND);
+    /// Stops a device's input and output, with its file system frozen if `freeze` says so: while it is,
+    /// the kernel refuses to mount it.
+    pub(super) fn suspend(&self, name: &str, freeze: bool) -> Result<()> {
+        let how = if freeze { DmFlags::empty() } else { DmFlags::DM_SKIP_LOCKFS };
+        let options = DmOptions::default().set_flags(DmFlags::DM_SUSPEND | how);
         let id = DevId::Name(dm_name(name)?);
         loop {
             match self.0.device_suspend(&id, options) {

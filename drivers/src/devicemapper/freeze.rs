@@ -8,7 +8,7 @@ use cow::error::{Error, ErrorKind, Result};
 use devicemapper::DmFlags;
 
 use super::crash;
-use super::dm::{Dm, DmFailure, ThinId};
+use super::dm::{Dm, DmFailure, ThinId, Use};
 use super::pool::{Owner, Pool, mib};
 
 /// How often it is tried to let a device go on. There is nothing else that can be done for it.
@@ -36,11 +36,12 @@ impl Drop for Suspended<'_> {
 }
 
 impl Pool {
-    /// Makes a snapshot of a device, which is frozen for the moment if it is active.
+    /// Makes a snapshot of a device, whose input and output stop for the moment if it is active. With
+    /// [`Use::Write`] its file system is frozen as well.
     ///
     /// # Errors
     /// Also when what is written of it cannot be put on the device.
-    pub(super) fn snapshot(&self, origin: ThinId, owner: Owner) -> Result<ThinId> {
+    pub(super) fn snapshot(&self, origin: ThinId, how: Use, owner: Owner) -> Result<ThinId> {
         let name = self.device_name(origin);
         let _one = self.one_freezes(origin);
         self.with_number(owner, |id| {
@@ -48,7 +49,7 @@ impl Pool {
             if self.dm.info(&name).map_err(failed)?.is_none() {
                 return self.dm.create_snap(&self.name, id, origin);
             }
-            self.dm.suspend(&name).map_err(failed)?;
+            self.dm.suspend(&name, how == Use::Write).map_err(failed)?;
             let _suspended = Suspended { dm: &self.dm, name: &name };
             crash::point("device frozen");
             let made = self.dm.create_snap(&self.name, id, origin);
@@ -106,9 +107,9 @@ pub(super) struct Lent<'d> {
 }
 
 impl<'d> Lent<'d> {
-    /// A snapshot of a device.
+    /// A snapshot of a device that may be mounted writable.
     pub(super) fn snapshot(pool: &'d Pool, origin: ThinId) -> Result<Self> {
-        let id = pool.snapshot(origin, Owner::Call)?;
+        let id = pool.snapshot(origin, Use::Write, Owner::Call)?;
         crash::point("snapshot lent");
         Ok(Self { pool, id })
     }

@@ -165,7 +165,8 @@ impl DeviceMapper {
             );
             return Err(cow::Error::invalid("make device", "", reason));
         }
-        let thin = Thin { id: self.pool.snapshot(origin.id, Owner::Layer)?, size };
+        // Committed: nothing of it is waiting to be written, and others may be mounting it.
+        let thin = Thin { id: self.pool.snapshot(origin.id, Use::Read, Owner::Layer)?, size };
         crash::point("snapshot made");
         let device = Device::new(thin);
         if size > origin.size

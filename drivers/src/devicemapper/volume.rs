@@ -14,6 +14,10 @@ use super::options::{FileSystem, Options};
 use super::tool;
 use crate::driver::Mount;
 
+/// How often, and after which pause, a device that is frozen is tried again.
+const FROZEN_TRIES: u32 = 100;
+const FROZEN_PAUSE: Duration = Duration::from_millis(5);
+
 /// How all volumes of a home are treated.
 #[derive(Clone, Debug)]
 pub(super) struct Volumes {
@@ -101,23 +105,37 @@ impl Volumes {
         Mount { fstype: self.fs.name().to_owned(), source: dm::node(name), options }
     }
 
-    /// Mounts a device for nobody else to see.
+    /// Mounts a device for nobody else to see. One that is frozen, which the kernel calls busy, is waited
+    /// for (a snapshot of it takes some milliseconds).
     pub(super) fn mount(&self, name: &str, shown: Shown) -> Result<OwnedFd> {
+        let mut tries = 0;
+        let mounted = loop {
+            match self.try_mount(name, shown) {
+                Err(error) if error.kind() == ErrorKind::InUse && tries < FROZEN_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(FROZEN_PAUSE);
+                }
+                mounted => break mounted?,
+            }
+        };
+        self.settle(name);
+        Ok(mounted)
+    }
+
+    fn try_mount(&self, name: &str, shown: Shown) -> Result<OwnedFd> {
         let mut mount = self.describe(name, shown);
         if shown == Shown::Look {
             // The device may be mounted writable; a file system is one or the other in all its
             // mounts, so that only this mount of it is read-only.
             mount.options.retain(|word| word != "ro");
         }
-        let mounted = match self.mount_as(&mount) {
+        match self.mount_as(&mount) {
             Err(error) if shown == Shown::Look && error.kind() == ErrorKind::InUse => {
                 // Or its client has it read-only.
-                self.mount_as(&self.describe(name, shown))?
+                self.mount_as(&self.describe(name, shown))
             }
-            mounted => mounted?,
-        };
-        self.settle(name);
-        Ok(mounted)
+            mounted => mounted,
+        }
     }
 
     fn mount_as(&self, mount: &Mount) -> Result<OwnedFd> {
