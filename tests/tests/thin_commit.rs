@@ -52,6 +52,18 @@ fn mounted_layers_are_committed_and_measured_in_a_guest() {
     assert!(result.is_some_and(|line| line.contains(" 8 passed")), "{}", finished.stdout);
 }
 
+/// A layer "2" that its client has mounted, upon a committed one "1" that has the file `below`.
+fn mounted_upon_another(options: &[&str]) -> (Bench, Client) {
+    let bench = Bench::new(options);
+    bench.create("1", None);
+    fs::write(bench.mount("1").join("below"), "below").unwrap();
+    bench.unmount("1");
+    bench.commit("1");
+    bench.create("2", Some("1"));
+    let client = Client::mount(&bench, "2");
+    (bench, client)
+}
+
 /// The numbers of the files that a writer has left in a directory.
 fn numbers(dir: &Path) -> Vec<u32> {
     let entries = fs::read_dir(dir).expect("a directory");
@@ -68,13 +80,7 @@ fn numbers(dir: &Path) -> Vec<u32> {
 #[ignore = "runs in a guest"]
 fn what_is_committed_is_one_instant() {
     for (label, options) in FILE_SYSTEMS {
-        let bench = Bench::new(options);
-        bench.create("1", None);
-        fs::write(bench.mount("1").join("below"), "below").unwrap();
-        bench.unmount("1");
-        bench.commit("1");
-        bench.create("2", Some("1"));
-        let client = Client::mount(&bench, "2");
+        let (bench, client) = mounted_upon_another(options);
         // One whose name has gone, of which nothing may be left.
         let mut nameless = File::create(client.path().join("nameless")).unwrap();
         nameless.write_all(&[b'n'; 200_000]).unwrap();
@@ -163,13 +169,7 @@ fn wherever_it_is_mounted_it_is_committed() {
 #[ignore = "runs in a guest"]
 fn many_look_at_one_layer_and_at_what_it_stands_on() {
     for (label, options) in FILE_SYSTEMS {
-        let bench = Bench::new(options);
-        bench.create("1", None);
-        fs::write(bench.mount("1").join("below"), "below").unwrap();
-        bench.unmount("1");
-        bench.commit("1");
-        bench.create("2", Some("1"));
-        let client = Client::mount(&bench, "2");
+        let (bench, client) = mounted_upon_another(options);
         fs::write(client.path().join("above"), "above").unwrap();
         std::thread::scope(|scope| {
             for thread in 0..6 {
