@@ -16,6 +16,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::crew::{Crew, Shared, State};
 use crate::spawning;
 
 /// Mounts that are closed at once.
@@ -50,19 +51,29 @@ impl Latch {
 /// Work that is to be done, such as to close a mount.
 struct Closing {
     work: Box<dyn FnOnce() + Send>,
-    latch: Arc<Latch>,
+    opens: Opens,
+}
+
+/// Opens a latch when it is dropped, after the work or in its panic.
+#[derive(Debug)]
+struct Opens(Arc<Latch>);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        self.0.open();
+    }
 }
 
 impl std::fmt::Debug for Closing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Closing").field("latch", &self.latch).finish_non_exhaustive()
+        f.debug_struct("Closing").field("opens", &self.opens).finish_non_exhaustive()
     }
 }
 
 impl Closing {
     fn close(self) {
-        (self.work)();
-        self.latch.open();
+        let Self { work, opens: _opens } = self;
+        work();
     }
 }
 
@@ -70,22 +81,14 @@ impl Closing {
 /// are closed.
 #[derive(Debug, Default)]
 pub(super) struct Closer {
-    shared: Arc<Shared>,
+    crew: Crew<Todo>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
+struct Todo {
     queue: VecDeque<Closing>,
-    threads: usize,
-    /// Threads among them that wait for work.
+    /// Threads that wait for work.
     waiting: usize,
-    ending: bool,
 }
 
 impl Closer {
@@ -100,65 +103,41 @@ impl Closer {
     /// Does some work soon; the latch opens when it is done.
     fn run(&self, work: impl FnOnce() + Send + 'static) -> Arc<Latch> {
         let latch = Arc::new(Latch::default());
-        let closing = Closing { work: Box::new(work), latch: Arc::clone(&latch) };
-        let mut state = self.shared.lock();
-        let can_wait = state.queue.len() < QUEUE;
-        if state.waiting <= state.queue.len() && state.threads < THREADS && can_wait {
-            let shared = Arc::clone(&self.shared);
-            let thread = std::thread::Builder::new().name("unmounter".to_owned());
-            match thread.spawn(move || shared.run()) {
-                Ok(_) => state.threads += 1,
-                Err(error) => tracing::warn!(%error, "no thread to unmount"),
-            }
+        let closing = Closing { work: Box::new(work), opens: Opens(Arc::clone(&latch)) };
+        let mut state = self.crew.lock();
+        let waiting = state.todo.queue.len();
+        let can_wait = waiting < QUEUE;
+        if state.todo.waiting <= waiting && state.threads() < THREADS && can_wait {
+            let started = self.crew.start(&mut state, "unmounter", run);
+            started.unwrap_or_else(|error| tracing::warn!(%error, "no thread to unmount"));
         }
-        if state.threads == 0 || !can_wait {
+        if state.threads() == 0 || !can_wait {
             drop(state);
             closing.close();
         } else {
-            state.queue.push_back(closing);
+            state.todo.queue.push_back(closing);
             drop(state);
-            self.shared.changed.notify_all();
+            self.crew.wake();
         }
         latch
     }
 }
 
-impl Shared {
-    fn run(&self) {
-        let mut state = self.lock();
-        loop {
-            if let Some(closing) = state.queue.pop_front() {
-                drop(state);
-                closing.close();
-                state = self.lock();
-                continue;
-            }
-            state.waiting += 1;
-            let waited = self
-                .changed
-                .wait_timeout_while(state, LINGER, |state| state.queue.is_empty() && !state.ending);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.waiting -= 1;
-            if state.queue.is_empty() {
-                state.threads -= 1;
-                self.changed.notify_all();
-                return;
-            }
+fn run(shared: &Shared<Todo>) -> MutexGuard<'_, State<Todo>> {
+    let mut state = shared.lock();
+    loop {
+        if let Some(closing) = state.todo.queue.pop_front() {
+            drop(state);
+            closing.close();
+            state = shared.lock();
+            continue;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Closer {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.ending = true;
-        self.shared.changed.notify_all();
-        while state.threads > 0 {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.todo.waiting += 1;
+        let idle = |state: &mut State<Todo>| state.todo.queue.is_empty() && !state.ending;
+        state = shared.wait(state, LINGER, idle);
+        state.todo.waiting -= 1;
+        if state.todo.queue.is_empty() {
+            return state;
         }
     }
 }
@@ -182,6 +161,19 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_lets_go_whoever_waits() {
+        let closer = Closer::default();
+        // More than there are threads.
+        let latches: Vec<_> =
+            (0..2 * THREADS).map(|_| closer.run(|| panic!("the panic that is wanted"))).collect();
+        latches.iter().for_each(|latch| latch.wait());
+        let (reader, writer) = std::io::pipe().unwrap();
+        closer.close(writer.into()).wait();
+        assert!(is_closed(reader), "the other end is still open");
+        assert!(closer.crew.lock().threads() <= THREADS, "threads are counted");
+    }
+
+    #[test]
     fn dropping_closes_everything() {
         let closer = Closer::default();
         let mut readers = Vec::new();
@@ -191,7 +183,7 @@ mod tests {
             closer.close(writer.into());
             readers.push(reader);
         }
-        let threads = closer.shared.lock().threads;
+        let threads = closer.crew.lock().threads();
         assert!((1..=THREADS).contains(&threads), "{threads} threads");
         drop(closer);
         assert!(readers.into_iter().all(is_closed), "a mount is left open");

@@ -9,11 +9,12 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::fs::Mode;
 
+use super::crew::{Crew, Shared, State};
 use super::{Home, MODE, fs, lock};
 
 /// How long a deletion waits for others.
@@ -113,110 +114,70 @@ fn delete_all(batch: &[Doomed]) {
 /// until all is deleted.
 #[derive(Debug, Default)]
 pub(super) struct Freer {
-    shared: Arc<Shared>,
+    crew: Crew<Vec<Doomed>>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    queue: Vec<Doomed>,
-    running: bool,
-    ending: bool,
-}
+type Queue = Shared<Vec<Doomed>>;
+type Locked<'s> = MutexGuard<'s, State<Vec<Doomed>>>;
 
 impl Freer {
     fn push(&self, doomed: Doomed) {
-        let mut state = lock(&self.shared.state);
-        state.queue.push(doomed);
-        if state.running {
-            self.shared.changed.notify_all();
-            return;
-        }
-        let shared = Arc::clone(&self.shared);
-        match std::thread::Builder::new().name("freer".to_owned()).spawn(move || shared.run()) {
-            Ok(_) => state.running = true,
-            Err(error) => {
-                tracing::warn!(%error, "no thread to free space");
-                let batch = std::mem::take(&mut state.queue);
-                drop(state);
-                delete_all(&batch);
-            }
-        }
-    }
-}
-
-impl Shared {
-    fn run(&self) {
-        let mut state = lock(&self.state);
-        while !state.queue.is_empty() {
-            state = self.wait(state, GATHER, |state| !state.ending);
-            let batch = std::mem::take(&mut state.queue);
+        let mut state = self.crew.lock();
+        state.todo.push(doomed);
+        if state.threads() > 0 {
+            self.crew.wake();
+        } else if let Err(error) = self.crew.start(&mut state, "freer", run) {
+            tracing::warn!(%error, "no thread to free space");
+            let batch = std::mem::take(&mut state.todo);
             drop(state);
             delete_all(&batch);
-            let last = batch.last().map(|last| (last.deleter.clone(), Arc::clone(&last.place)));
-            drop(batch);
-            state = lock(&self.state);
-            if let Some((deleter, place)) = last {
-                state = self.free(state, &deleter, &place);
-            }
         }
-        state.running = false;
-        self.changed.notify_all();
-    }
-
-    /// Sees that space is freed when nothing more comes; returns when something does.
-    fn free<'s>(
-        &'s self,
-        mut state: MutexGuard<'s, State>,
-        deleter: &Deleter,
-        place: &OwnedFd,
-    ) -> MutexGuard<'s, State> {
-        let is_idle = |state: &mut State| state.queue.is_empty() && !state.ending;
-        let mut pause = IDLE;
-        for _ in 0..MOST_STEPS {
-            state = self.wait(state, pause, is_idle);
-            if !is_idle(&mut state) {
-                break;
-            }
-            drop(state);
-            let more = deleter.0.free(place).unwrap_or_else(|error| {
-                tracing::debug!(%error, "the kernel frees space in its own time");
-                false
-            });
-            state = lock(&self.state);
-            if !more {
-                break;
-            }
-            pause = STEP;
-        }
-        state
-    }
-
-    fn wait<'s>(
-        &self,
-        state: MutexGuard<'s, State>,
-        most: Duration,
-        condition: impl FnMut(&mut State) -> bool,
-    ) -> MutexGuard<'s, State> {
-        let waited = self.changed.wait_timeout_while(state, most, condition);
-        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
-impl Drop for Freer {
-    fn drop(&mut self) {
-        let mut state = lock(&self.shared.state);
-        state.ending = true;
-        self.shared.changed.notify_all();
-        while state.running {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+fn run(queue: &Queue) -> Locked<'_> {
+    let mut state = queue.lock();
+    while !state.todo.is_empty() {
+        state = queue.wait(state, GATHER, |state| !state.ending);
+        let batch = std::mem::take(&mut state.todo);
+        drop(state);
+        delete_all(&batch);
+        let last = batch.last().map(|last| (last.deleter.clone(), Arc::clone(&last.place)));
+        drop(batch);
+        state = queue.lock();
+        if let Some((deleter, place)) = last {
+            state = free(queue, state, &deleter, &place);
         }
     }
+    state
+}
+
+/// Sees that space is freed when nothing more comes; returns when something does.
+fn free<'s>(
+    queue: &'s Queue,
+    mut state: Locked<'s>,
+    deleter: &Deleter,
+    place: &OwnedFd,
+) -> Locked<'s> {
+    let is_idle = |state: &mut State<Vec<Doomed>>| state.todo.is_empty() && !state.ending;
+    let mut pause = IDLE;
+    for _ in 0..MOST_STEPS {
+        state = queue.wait(state, pause, is_idle);
+        if !is_idle(&mut state) {
+            break;
+        }
+        drop(state);
+        let more = deleter.0.free(place).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the kernel frees space in its own time");
+            false
+        });
+        state = queue.lock();
+        if !more {
+            break;
+        }
+        pause = STEP;
+    }
+    state
 }
 
 impl Home {
@@ -256,7 +217,12 @@ impl Home {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Condvar;
+
     use super::*;
+
+    /// The directory whose deletion panics.
+    const BAD: &str = "bad";
 
     /// Notes what is asked of it; there are two more steps to do whenever something was deleted.
     #[derive(Clone, Default)]
@@ -281,6 +247,7 @@ mod tests {
     impl Delete for Noted {
         fn delete(&self, _dir: &OwnedFd, name: &OsStr) -> cow::Result<()> {
             self.note(name.to_str().unwrap());
+            assert_ne!(name, BAD, "the panic that is wanted");
             Ok(())
         }
 
@@ -316,6 +283,17 @@ mod tests {
         assert_eq!(all[0], "ready", "before anything is deleted: {all:?}");
         let deleted: Vec<_> = all.into_iter().filter(|what| what.parse::<u32>().is_ok()).collect();
         assert_eq!(deleted, names, "each once");
+        assert!(lock(&busy).is_empty(), "a name stays busy: {busy:?}");
+    }
+
+    #[test]
+    fn a_panic_ends_neither_the_thread_nor_who_waits_for_it() {
+        let (freer, noted, busy) = (Freer::default(), Noted::default(), Arc::default());
+        freer.push(doom(&noted, &busy, BAD));
+        noted.wait_for(BAD, 1);
+        freer.push(doom(&noted, &busy, "good"));
+        drop(freer);
+        assert_eq!(noted.all(), ["ready", BAD, "ready", "good"], "what comes after it is deleted");
         assert!(lock(&busy).is_empty(), "a name stays busy: {busy:?}");
     }
 

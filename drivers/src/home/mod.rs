@@ -19,6 +19,7 @@
 pub(crate) mod check;
 mod closer;
 pub(crate) mod commit;
+mod crew;
 mod format;
 pub(crate) mod freeing;
 pub(crate) mod fs;
