@@ -1,8 +1,8 @@
 //! `layerctl diff`: how two images, layers, containers, archives or directories differ, or what a
 //! container changed.
 
-mod render;
-mod report;
+pub(crate) mod render;
+pub(crate) mod report;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -66,12 +66,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
 /// The recorded steps, and layers of which the history knows nothing above or instead of them.
 pub(crate) fn gather(subject: &Subject) -> anyhow::Result<Vec<StepReport>> {
     let stack = subject.stack(Contents::Skip)?;
-    let mut found: Vec<Step> =
-        subject.config.iter().flat_map(|config| steps(config, subject.layers.len())).collect();
-    // A layer in the middle of the image has the steps up to its own.
-    let last = found.iter().rposition(|step| step.layer.is_some());
+    let here = subject.layers.len();
     let whole = subject.config.as_ref().map_or(0, |config| config.rootfs.diff_ids.len());
-    if subject.layers.len() < whole {
+    let steps = |config| steps(config, here.max(whole));
+    let mut found: Vec<Step> = subject.config.iter().flat_map(steps).collect();
+    // A layer in the middle of the image has the steps up to its own.
+    if here < whole {
+        let last = found.iter().rposition(|step| step.layer.is_some_and(|number| number <= here));
         found.truncate(last.map_or(0, |last| last + 1));
     }
     for layer in &subject.layers {

@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::colours;
+use super::colours::Scale;
 use super::layout::{Rect, squarify};
 use super::sizes::{Kind, Node};
+use super::words::plural;
 use crate::explore::cut;
 use crate::units;
 
@@ -27,6 +28,9 @@ const SMALLEST: f64 = 2.0;
 /// What a character is reckoned to take.
 const CHARACTER: f64 = 6.6;
 
+/// The words for the numbers of [`Scale::Changes`].
+pub(super) const CHANGES: [&str; 3] = ["added", "changed", "removed"];
+
 /// A rectangle of the picture.
 struct Tile<'a> {
     rect: Rect,
@@ -35,15 +39,15 @@ struct Tile<'a> {
     open: bool,
 }
 
-/// Draws a tree of an image with this many layers.
-pub(super) fn svg(root: &Node, layers: usize, label: &str) -> Markup {
+/// Draws a tree.
+pub(super) fn svg(root: &Node, scale: Scale, label: &str) -> Markup {
     let mut tiles = Vec::new();
     let all = Rect { x: 0.0, y: 0.0, width: WIDE, height: HIGH };
     let path = if root.name == "/" { "" } else { "Layer " };
     tile(root, all, path, 1, &mut tiles);
     html! {
         svg class="map" viewBox=(format!("0 0 {WIDE} {HIGH}")) role="img" aria-label=(label) {
-            @for tile in &tiles { (draw(tile, layers)) }
+            @for tile in &tiles { (draw(tile, scale)) }
         }
     }
 }
@@ -70,9 +74,9 @@ fn tile<'a>(dir: &'a Node, within: Rect, path: &str, depth: usize, tiles: &mut V
     }
 }
 
-fn draw(tile: &Tile<'_>, layers: usize) -> Markup {
+fn draw(tile: &Tile<'_>, scale: Scale) -> Markup {
     let Tile { rect, node, path, open } = tile;
-    let colour = colours::of_layer(node.layer.saturating_sub(1), layers);
+    let colour = scale.colour(node.layer);
     let class = match (open, node.kind) {
         (true, _) => "frame",
         (_, Kind::Rest) => "rest",
@@ -82,7 +86,7 @@ fn draw(tile: &Tile<'_>, layers: usize) -> Markup {
     let middle = if *open { 12.5 } else { 14.0 };
     html! {
         g class=(class) {
-            title { (title(node, path)) }
+            title { (title(node, path, scale)) }
             rect x=(number(rect.x)) y=(number(rect.y)) width=(number(rect.width))
                 height=(number(rect.height)) fill=[plain.then_some(&colour.fill)] {}
             @if !open && is_wasted(node) {
@@ -107,17 +111,24 @@ fn is_wasted(node: &Node) -> bool {
 }
 
 /// What a pointer is told.
-fn title(node: &Node, path: &str) -> String {
-    let size = units::size(node.bytes);
-    match node.kind {
-        Kind::Rest => format!(
-            "{} smaller files in {}: {size}",
-            node.files,
-            if path.is_empty() { "/" } else { path }
-        ),
-        Kind::Dir => format!("{path}: {size} in {} files", node.files),
-        Kind::Wasted => format!("{path}: {size}, wasted, stored by layer {}", node.layer),
-        Kind::File => format!("{path}: {size}, layer {}", node.layer),
+fn title(node: &Node, path: &str, scale: Scale) -> String {
+    let (size, files) = (units::size(node.bytes), plural(node.files, "file", "files"));
+    match (node.kind, scale) {
+        (Kind::Rest, _) => {
+            let path = if path.is_empty() { "/" } else { path };
+            format!("{} smaller files in {path}: {size}", node.files)
+        }
+        (Kind::Dir, Scale::Changes) if node.wasted > 0 => {
+            format!("{path}: {size} in {files}, {} of it freed", units::size(node.wasted))
+        }
+        (Kind::Dir, _) => format!("{path}: {size} in {files}"),
+        (kind, Scale::Changes) => {
+            let sign = if kind == Kind::Wasted { "−" } else { "+" };
+            let what = CHANGES.get(node.layer.saturating_sub(1)).copied().unwrap_or_default();
+            format!("{path}: {what}, {sign}{size}")
+        }
+        (Kind::Wasted, _) => format!("{path}: {size}, wasted, stored by layer {}", node.layer),
+        (Kind::File, _) => format!("{path}: {size}, layer {}", node.layer),
     }
 }
 
@@ -173,9 +184,9 @@ mod tests {
         let dir =
             Node { children: vec![file("f", 3), file("<g>", 1)], kind: Kind::Dir, ..file("d", 4) };
         let root = Node { children: vec![dir], kind: Kind::Dir, ..file("/", 4) };
-        let svg = svg(&root, 1, "sizes").into_string();
+        let svg = svg(&root, Scale::Layers(1), "sizes").into_string();
         for part in [
-            "<g class=\"frame\"><title>/d: 4B in 1 files</title>",
+            "<g class=\"frame\"><title>/d: 4B in 1 file</title>",
             "<title>/d/f: 3B, layer 1</title>",
             "<title>/d/&lt;g&gt;: 1B, layer 1</title>",
         ] {

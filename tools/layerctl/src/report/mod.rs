@@ -13,14 +13,18 @@
 
 mod changes;
 mod colours;
+mod comparison;
 mod facts;
 mod kinds;
 mod layout;
 mod map;
 mod page;
+mod shell;
 mod sizes;
 mod tables;
+mod words;
 
+pub(crate) use comparison::{Comparison, page as comparison_page};
 pub(crate) use facts::Report;
 pub(crate) use page::page;
 

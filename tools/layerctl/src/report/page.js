@@ -8,12 +8,9 @@
   const HEADING = 17, BORDER = 2, DEEP = 4, DEEPEST = 7, ROOM = 24000, CHARACTER = 6.6, ROWS = 300;
   const get = (id) => document.getElementById(id);
   const [canvas, list, crumbs, hint, lead] = ["canvas", "list", "crumbs", "hint", "lead"].map(get);
-  const LEADS = {
-    dirs: "What a container sees, by directory. Areas are sizes; the colour is the layer that stores most of it.",
-    layers: "What each layer stores, hidden files too. Areas are sizes; hatched is what later layers overwrite or delete.",
-  };
+  const views = Object.fromEntries(data.views);
   // The directories from the top to the one that is shown.
-  let view = "dirs", trail = [data.dirs];
+  let view = data.views[0][0], trail = [views[view]];
 
   const here = () => trail[trail.length - 1];
   const children = (node) => node[CHILDREN] || [];
@@ -27,6 +24,12 @@
     const text = value.toFixed(value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2);
     return (text.includes(".") ? text.replace(/\.?0+$/, "") : text) + ["B", "kB", "MB", "GB", "TB", "PB", "EB"][unit];
   }
+  // Of a view of what grew, the bytes that are freed are those that others count as wasted.
+  function amount(node) {
+    const freed = node[WASTE] || 0, grown = node[BYTES] - freed;
+    if (view !== "growth" || node[BYTES] === 0) return size(node[BYTES]);
+    return [grown > 0 ? "+" + size(grown) : "", freed > 0 ? "−" + size(freed) : ""].join(" ").trim();
+  }
   const number = (value) => value.toLocaleString("en-US");
   const files = (count) => `${number(count)} ${count === 1 ? "file" : "files"}`;
   const label = (node) => node[KIND] === REST ? `${number(node[FILES])} smaller` : node[NAME];
@@ -35,11 +38,13 @@
   function describe(nodes) {
     const node = nodes[nodes.length - 1];
     const names = nodes.slice(1).filter((one) => one[KIND] !== REST).map((one) => one[NAME]);
-    const path = view === "dirs" ? "/" + names.join("/") : names.length ? names.join("/") : "All layers";
-    const parts = [size(node[BYTES])];
+    const path = view !== "layers" ? "/" + names.join("/") : names.length ? names.join("/") : "All layers";
+    const parts = [amount(node)];
     if (node[KIND] === REST) return `${files(node[FILES])}, each smaller than what is shown, in ${path}: ${parts[0]}`;
     if (node[KIND] === DIR) parts.push(files(node[FILES]));
+    else if (data.words) parts.push(data.words[node[LAYER] - 1]);
     else if (view === "dirs" || node[KIND] === WASTED) parts.push(`stored by layer ${node[LAYER]}`);
+    if (data.words) return `${path}: ${parts.join(", ")}`;
     if (node[KIND] === WASTED) parts.push("hidden by a later one");
     else if (node[WASTE] > 0) parts.push(`${size(node[WASTE])} of it hidden by later layers`);
     return `${path}: ${parts.join(", ")}`;
@@ -130,7 +135,7 @@
         made.textContent = content;
       };
       if (text) write(open ? 12.5 : 14, text);
-      if (!open && rect.h >= 34 && rect.w >= 60) write(28, size(node[BYTES]), { class: "size" });
+      if (!open && rect.h >= 34 && rect.w >= 60) write(28, fitted(amount(node), rect.w), { class: "size" });
       if (open) paint(svg, path, { x: rect.x + BORDER, y: rect.y + HEADING + BORDER, w: rect.w - 2 * BORDER, h: rect.h - HEADING - 2 * BORDER }, depth + 1);
     }
   }
@@ -156,8 +161,8 @@
       const [fill] = node[KIND] !== REST && colour(node) || [];
       element("rect", fill ? { width: 12, height: 12, fill } : { width: 12, height: 12, class: "under" }, swatch);
       if (wasted(node)) element("rect", { width: 12, height: 12, fill: "url(#hatch)" }, swatch);
-      html("span", "name", label(node) + (opens(node) && view === "dirs" ? "/" : ""), row);
-      html("span", "amount", size(node[BYTES]), row);
+      html("span", "name", label(node) + (opens(node) && view !== "layers" ? "/" : ""), row);
+      html("span", "amount", amount(node), row);
       const bar = element("svg", { class: "bar", viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true" }, row);
       element("rect", { class: "of", width: 100, height: 4 }, bar);
       element("rect", { width: here()[BYTES] > 0 ? 100 * node[BYTES] / here()[BYTES] : 0, height: 4 }, bar);
@@ -171,13 +176,13 @@
   function lay() {
     crumbs.replaceChildren();
     trail.forEach((node, at) => {
-      if (at > (view === "dirs" ? 1 : 0)) html("span", "sep", view === "dirs" ? "/" : "›", crumbs);
+      if (at > (view !== "layers" ? 1 : 0)) html("span", "sep", view !== "layers" ? "/" : "›", crumbs);
       const button = html("button", "", node[NAME], crumbs);
       button.type = "button";
       if (at === trail.length - 1) button.setAttribute("aria-current", "location");
       button.addEventListener("click", () => go(trail.slice(0, at + 1), true));
     });
-    html("span", "sum", `${size(here()[BYTES])} in ${files(here()[FILES])}`, crumbs);
+    html("span", "sum", `${amount(here())} in ${files(here()[FILES])}`, crumbs);
   }
 
   function go(path, focus) {
@@ -233,9 +238,9 @@
     show();
   });
   function show() {
-    trail = [data[view]];
-    lead.textContent = LEADS[view];
-    const any = opens(here());
+    trail = [views[view]];
+    const any = here()[BYTES] > 0, { lead: full, none } = get("switch").querySelector(`[data-view=${view}]`).dataset;
+    lead.textContent = any ? full : none;
     for (const part of [get("explorer"), crumbs, hint]) part.hidden = !any;
     if (any) go(trail, false);
   }

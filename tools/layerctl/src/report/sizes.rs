@@ -134,7 +134,7 @@ struct Open<'a> {
 
 /// Sums sizes up while paths come in their order, a directory before what is in it.
 #[derive(Debug)]
-struct SizeTree<'a> {
+pub(super) struct SizeTree<'a> {
     nodes: Vec<Raw<'a>>,
     /// The directories around the present path, the outermost first: the root, and where there are
     /// several trees, the top of the present one.
@@ -144,7 +144,7 @@ struct SizeTree<'a> {
 }
 
 impl<'a> SizeTree<'a> {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut tree = Self { nodes: Vec::new(), open: Vec::new(), tops: 1 };
         tree.enter(Name::Text(name.to_owned()), b"");
         tree
@@ -160,14 +160,24 @@ impl<'a> SizeTree<'a> {
         }
     }
 
-    fn dir(&mut self, path: &'a [u8]) {
+    pub(super) fn dir(&mut self, path: &'a [u8]) {
         if !path.is_empty() {
             self.leave(path);
             self.enter(Name::Bytes(last(path)), path);
         }
     }
 
-    fn file(&mut self, path: &'a [u8], bytes: u64, layer: usize, kind: Kind) {
+    /// Opens the directories around a path that are not open yet.
+    pub(super) fn around(&mut self, path: &'a [u8]) {
+        self.leave(path);
+        let known = self.open.last().map_or(0, |dir| dir.path.len());
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        for (end, _) in slashes.filter(|(end, _)| *end > known) {
+            self.enter(Name::Bytes(last(&path[..end])), &path[..end]);
+        }
+    }
+
+    pub(super) fn file(&mut self, path: &'a [u8], bytes: u64, layer: usize, kind: Kind) {
         self.leave(path);
         let parent = self.open.last().map_or(0, |dir| dir.at);
         let (name, wasted) =
@@ -222,7 +232,7 @@ impl<'a> SizeTree<'a> {
     ///
     /// A directory is no smaller than what is in it and comes before it, so that a node that is kept
     /// has all directories around it.
-    fn finish(mut self, most: usize) -> Node {
+    pub(super) fn finish(mut self, most: usize) -> Node {
         self.close(0);
         let pinned = |at: usize, raw: &Raw<'_>| at == 0 || matches!(raw.name, Name::Text(_));
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
@@ -342,6 +352,16 @@ mod tests {
             text(&tree(FILES, 100)),
             "/:23/5@1(a:16/3@1(b:11/2@1(c:10/1@1 d:1/1@2) e:5/1@2) ab:7/1@3 …:0/1@0)"
         );
+    }
+
+    #[test]
+    fn directories_are_opened_by_what_is_in_them() {
+        let mut sizes = SizeTree::new("/");
+        for (path, bytes, layer) in FILES.iter().filter(|(path, ..)| !path.ends_with('/')) {
+            sizes.around(path.as_bytes());
+            sizes.file(path.as_bytes(), *bytes, *layer, Kind::File);
+        }
+        assert_eq!(text(&sizes.finish(100)), text(&tree(FILES, 100)));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use maud::{Markup, html};
 
-use super::page::{count, plural, swatch, time};
+use super::colours::Scale;
+use super::shell::swatch;
+use super::words::{count, plural, time};
 use super::{Report, shown, shown_at_most};
 use crate::commands::history::StepReport;
 use crate::inspect::{Duplicate, WastedFile, short_step};
@@ -19,10 +21,10 @@ const MOST_PATHS: usize = 20;
 /// How many types of files are shown.
 const TYPES: usize = 14;
 /// The longest step and path that is shown, in characters.
-const LONGEST: usize = 2000;
+pub(super) const LONGEST: usize = 2000;
 
 /// A table with these columns; `rows` are its `tr`s.
-fn table(class: &str, columns: &[&str], rows: &Markup) -> Markup {
+pub(super) fn table(class: &str, columns: &[&str], rows: &Markup) -> Markup {
     html! {
         table class=(class) role="table" {
             thead role="rowgroup" {
@@ -36,12 +38,12 @@ fn table(class: &str, columns: &[&str], rows: &Markup) -> Markup {
 }
 
 /// A cell with a number, which names its column on a narrow screen.
-fn cell(column: &str, value: impl maud::Render) -> Markup {
+pub(super) fn cell(column: &str, value: impl maud::Render) -> Markup {
     html! { td role="cell" class="number" data-label=(column) { (value) } }
 }
 
 /// A bar as long as a part of a whole.
-fn bar(part: u64, whole: u64) -> Markup {
+pub(super) fn bar(part: u64, whole: u64) -> Markup {
     let thousandths = (u128::from(part) * 1000).checked_div(u128::from(whole)).unwrap_or(0);
     html! {
         svg class="bar" viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true" {
@@ -51,12 +53,17 @@ fn bar(part: u64, whole: u64) -> Markup {
     }
 }
 
-fn path(text: &str) -> Markup {
+pub(super) fn path(text: &str) -> Markup {
     html! { code class="path" { (shown_at_most(text, LONGEST)) } }
 }
 
 /// A table of the largest things, the first of them to be seen at once.
-fn largest<T>(columns: &[&str], things: &[T], what: &str, row: impl Fn(&T) -> Markup) -> Markup {
+pub(super) fn largest<T>(
+    columns: &[&str],
+    things: &[T],
+    what: &str,
+    row: impl Fn(&T) -> Markup,
+) -> Markup {
     let rows = |things: &[T]| html! { @for thing in things { (row(thing)) } };
     let shown = &things[..things.len().min(MOST)];
     let (first, more) = shown.split_at(shown.len().min(FIRST));
@@ -75,7 +82,7 @@ fn largest<T>(columns: &[&str], things: &[T], what: &str, row: impl Fn(&T) -> Ma
 }
 
 pub(super) fn layers(report: &Report) -> Markup {
-    let total = report.layers.len();
+    let scale = Scale::Layers(report.layers.len());
     let largest = report.layers.iter().map(|layer| layer.stored).max().unwrap_or(0);
     let number = |number: u64| if number == 0 { "–".to_owned() } else { count(number) };
     let size = |bytes: u64| if bytes == 0 { "–".to_owned() } else { units::size(bytes) };
@@ -87,7 +94,7 @@ pub(super) fn layers(report: &Report) -> Markup {
     let rows = html! {
         @for layer in &report.layers {
             tr role="row" {
-                td role="cell" class="ordinal" { (swatch(layer.number, total)) (layer.number) }
+                td role="cell" class="ordinal" { (swatch(layer.number, scale)) (layer.number) }
                 td role="cell" class="wide" {
                     @match &layer.step {
                         Some(step) => (command(&step.created_by)),
@@ -124,17 +131,17 @@ pub(super) fn wasted(report: &Report) -> Markup {
     if report.wasted_files.is_empty() {
         return html! {};
     }
-    let total = report.layers.len();
+    let scale = Scale::Layers(report.layers.len());
     let row = |file: &WastedFile| {
         html! {
             tr role="row" {
                 td role="cell" class="wide" { (path(&file.path)) }
                 (cell("Size", units::size(file.bytes)))
                 td role="cell" class="number" data-label="Stored by" {
-                    (swatch(file.layer, total)) "Layer " (file.layer)
+                    (swatch(file.layer, scale)) "Layer " (file.layer)
                 }
                 td role="cell" class="number" data-label="Hidden by" {
-                    (swatch(file.hidden_by, total)) "Layer " (file.hidden_by)
+                    (swatch(file.hidden_by, scale)) "Layer " (file.hidden_by)
                 }
                 td role="cell" data-label="How" { (file.why) }
             }
@@ -234,7 +241,7 @@ pub(super) fn types(report: &Report) -> Markup {
 }
 
 pub(super) fn history(report: &Report) -> Markup {
-    let layers = report.layers.len();
+    let scale = Scale::Layers(report.layers.len());
     let size = |step: &StepReport| match step.step.layer {
         Some(_) => units::size(step.size),
         None => "no layer".to_owned(),
@@ -255,7 +262,7 @@ pub(super) fn history(report: &Report) -> Markup {
                         }
                         p class="meta" {
                             @if let Some(layer) = step.step.layer {
-                                span { (swatch(layer, layers)) "Layer " (layer) }
+                                span { (swatch(layer, scale)) "Layer " (layer) }
                             }
                             span { (size(step)) }
                             @if let Some(created) = &step.step.created { span { (time(created)) } }
@@ -268,7 +275,7 @@ pub(super) fn history(report: &Report) -> Markup {
 }
 
 /// A step as a Dockerfile writes it, its instruction told apart.
-fn command(created_by: &str) -> Markup {
+pub(super) fn command(created_by: &str) -> Markup {
     let step = shown_at_most(&short_step(created_by), LONGEST);
     let (instruction, rest) = match step.split_once(' ') {
         Some((word, rest)) if is_instruction(word) => (Some(word), rest),

@@ -1,5 +1,6 @@
 //! Rendering how two trees differ.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
@@ -44,6 +45,12 @@ pub(crate) fn list(out: &mut impl Write, report: &Report) -> io::Result<()> {
 
 /// What differs and how, in brackets; empty for what only one side has.
 fn details(change: &Change) -> String {
+    let parts = differences(change, |_| true);
+    if parts.is_empty() { parts } else { format!("  ({parts})") }
+}
+
+/// What differs and how, of what is asked for; empty for what only one side has.
+pub(crate) fn differences(change: &Change, wanted: impl Fn(&str) -> bool) -> String {
     let (Some(old), Some(new)) = (&change.old, &change.new) else { return String::new() };
     let part = |what: &&'static str| match *what {
         "kind" => format!("kind {} -> {}", old.kind, new.kind),
@@ -55,10 +62,18 @@ fn details(change: &Change) -> String {
             old.link.as_deref().unwrap_or_default(),
             new.link.as_deref().unwrap_or_default()
         ),
+        "xattrs" => format!("xattrs {}", xattrs(old, new).join(" ")),
         other => other.to_owned(),
     };
-    let parts: Vec<_> = change.what.iter().map(part).collect();
-    format!("  ({})", parts.join(", "))
+    let parts: Vec<_> = change.what.iter().filter(|what| wanted(what)).map(part).collect();
+    parts.join(", ")
+}
+
+/// The names of the attributes that differ.
+fn xattrs<'a>(old: &'a FileFacts, new: &'a FileFacts) -> Vec<&'a str> {
+    let both = old.xattrs.keys().chain(new.xattrs.keys());
+    let names: BTreeSet<_> = both.map(String::as_str).collect();
+    names.into_iter().filter(|name| old.xattrs.get(*name) != new.xattrs.get(*name)).collect()
 }
 
 /// Sizes before and after, and totals.
@@ -74,7 +89,7 @@ pub(crate) fn stat(out: &mut impl Write, report: &Report) -> io::Result<()> {
         let line = format!("{letter} {:>8} {:>8}  ", size(&change.old), size(&change.new));
         writeln!(out, "{}{}", paint.text(colour, &line), printable(&change.path))?;
     }
-    let Summary { added, removed, changed, grown, shrunk } = report.summary;
+    let Summary { added, removed, changed, grown, shrunk, .. } = report.summary;
     writeln!(
         out,
         "{added} added, {removed} deleted, {changed} changed; +{} -{}",

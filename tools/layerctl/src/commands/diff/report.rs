@@ -1,13 +1,16 @@
 //! Gathering how two trees differ.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use cow::compare::Differences;
-use cow::stack::{Difference, File, compare};
+use cow::stack::{Difference, File, Tree, compare};
 use serde::Serialize;
 
 use crate::inspect::{Contents, FileFacts, Kind, Subject, Texts, path_text, unified};
 
 /// The report.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     /// What is compared.
     pub(crate) a: Side,
@@ -20,7 +23,7 @@ pub(crate) struct Report {
 }
 
 /// One side.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Side {
     kind: Kind,
     pub(crate) name: String,
@@ -36,20 +39,30 @@ pub(crate) struct Summary {
     pub(crate) removed: u64,
     /// Paths that differ.
     pub(crate) changed: u64,
-    /// Bytes of content of the files that only B has or that are larger there, as far as they are.
+    /// The bytes of all changes that add some.
     pub(crate) grown: u64,
-    /// Bytes of content of the files that only A has or that are smaller in B, as far as they are.
+    /// The bytes of all changes that free some.
     pub(crate) shrunk: u64,
+    /// Bytes of content that B has and A has not at the same path.
+    pub(crate) written: u64,
+    /// How many bytes more the files take that do not differ: names of one file in A may be several files in B, or
+    /// the other way round.
+    pub(crate) links: i64,
 }
 
 /// One path.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Change {
     pub(crate) path: String,
     /// `added`, `removed` or `changed`.
     pub(crate) change: &'static str,
     /// In what: `kind`, `mode`, `owner`, `mtime`, `size`, `content`, `link`, `xattrs`.
     pub(crate) what: Vec<&'static str>,
+    /// How many bytes of content B has more by it: fewer than none if it frees some. A file with several names
+    /// counts at one of them.
+    pub(crate) bytes: i64,
+    /// Bytes of content that B has at this path and A has not: all of a file that is new or whose content differs.
+    pub(crate) written: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) old: Option<FileFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,14 +97,22 @@ pub(crate) fn gather(
     }
     let mut summary = Summary::default();
     let mut changes = Vec::new();
+    let carriers = (Carriers::of(&old, &new), Carriers::of(&new, &old));
     for difference in compare(&old, &new) {
         let Some(mut change) = change(&difference, ignored) else { continue };
+        let (was, is) = sides(&difference);
+        change.bytes = carriers.1.bytes(is).saturating_sub(carriers.0.bytes(was));
+        if content_differs(&difference) {
+            change.written = carriers.1.bytes(is).unsigned_abs();
+        }
         if contents && content_differs(&difference) {
             add_diff(&mut change, &difference, &texts);
         }
         summary.count(&change);
         changes.push(change);
     }
+    let net = summary.grown.cast_signed().saturating_sub_unsigned(summary.shrunk);
+    summary.links = carriers.1.total.saturating_sub(carriers.0.total).saturating_sub(net);
     let side = |subject: &Subject| Side {
         kind: subject.kind,
         name: subject.name.clone(),
@@ -136,6 +157,8 @@ fn change(difference: &Difference<'_, '_>, ignored: Differences) -> Option<Chang
         change,
         what: what.names().collect(),
         old: facts(old),
+        bytes: 0,
+        written: 0,
         new: facts(new),
         diff: None,
         binary: false,
@@ -164,9 +187,50 @@ impl Summary {
             "removed" => self.removed += 1,
             _ => self.changed += 1,
         }
-        let size = |facts: &Option<FileFacts>| facts.as_ref().map_or(0, |facts| facts.size);
-        let (old, new) = (size(&change.old), size(&change.new));
-        self.grown += new.saturating_sub(old);
-        self.shrunk += old.saturating_sub(new);
+        self.written += change.written;
+        match change.bytes {
+            bytes @ 0.. => self.grown += bytes.unsigned_abs(),
+            bytes => self.shrunk += bytes.unsigned_abs(),
+        }
     }
+}
+
+/// Which names carry the bytes of a tree's files: of several names of one file the first, or the first that both trees
+/// have, so that another name of a file that stays is no growth.
+struct Carriers<'a> {
+    names: HashMap<(usize, usize), &'a [u8]>,
+    /// All bytes.
+    total: i64,
+}
+
+impl<'a> Carriers<'a> {
+    fn of(tree: &'a Tree, other: &Tree) -> Self {
+        let (mut names, mut total) = (HashMap::<_, &[u8]>::new(), 0_i64);
+        for file in tree.files().filter(|file| file.facts.is_file()) {
+            match names.entry((file.stored.layer(), file.facts.inode())) {
+                Entry::Vacant(entry) => {
+                    entry.insert(file.path);
+                    total = total.saturating_add(stored(&file));
+                }
+                Entry::Occupied(mut entry) => {
+                    if other.find(entry.get()).is_none() && other.find(file.path).is_some() {
+                        entry.insert(file.path);
+                    }
+                }
+            }
+        }
+        Self { names, total }
+    }
+
+    fn bytes(&self, file: Option<File<'_>>) -> i64 {
+        let Some(file) = file else { return 0 };
+        match self.names.get(&(file.stored.layer(), file.facts.inode())) {
+            Some(name) if *name == file.path => stored(&file),
+            _ => 0,
+        }
+    }
+}
+
+fn stored(file: &File<'_>) -> i64 {
+    i64::try_from(file.facts.stored()).unwrap_or(i64::MAX)
 }
