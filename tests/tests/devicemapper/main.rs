@@ -9,6 +9,7 @@ mod faults;
 mod layout;
 mod paths;
 mod scripts;
+mod sizes;
 
 use std::time::Duration;
 

@@ -25,6 +25,12 @@ struct Packed {
     applied: Applied,
 }
 
+/// How large the device of a layer is, which may have content that fits in no smaller one; none of a driver
+/// that gives layers no devices.
+fn device_size(driver: &dyn Driver, layer: &LayerId) -> Option<u64> {
+    driver.metadata(layer).ok()?.get("DeviceSize")?.parse().ok()
+}
+
 impl Store {
     /// Makes an image of a container's image and changes; the container may be running.
     ///
@@ -49,7 +55,8 @@ impl Store {
         let id = self.new_id()?;
         let _pin = self.pins.pin(driver.name(), id.as_str());
         let labels = Owner::of_image(0).to_labels()?;
-        let options = CreateOptions { labels, ..CreateOptions::active() };
+        let size = device_size(&*driver, &snapshot.layer);
+        let options = CreateOptions { labels, size, ..CreateOptions::active() };
         let failed = |e| Error::driver(format!("{OP} {reference}"), e);
         let began = Instant::now();
         driver.create(&id, below.as_ref(), &options).map_err(failed)?;
