@@ -185,6 +185,8 @@ impl Fs {
     }
 
     pub(super) fn op_statfs(&self, out: &mut Out) -> Result<(), Errno> {
+        // The space of what was removed before counts as free.
+        out.let_go();
         let layer = self.union.layers.first().ok_or(Errno::IO)?;
         let stat = rustix::fs::fstatvfs(&*self.union.fds.get(&layer.root)?)?;
         for value in [stat.f_blocks, stat.f_bfree, stat.f_bavail, stat.f_files, stat.f_ffree] {

@@ -129,7 +129,7 @@ impl Fs {
         let name = args.name()?;
         let new = self.new_file(header, Make::File, name, mode, umask);
         let (entry, node, file) = self.make(header, &new)?;
-        let (flags, backing) = self.open_new(&node, file, entry.attr.mode)?;
+        let (flags, backing) = self.open_new(&node, file, entry.attr.mode, out)?;
         out.entry(&entry);
         out.open(0, flags, backing);
         Ok(())
@@ -141,6 +141,7 @@ impl Fs {
         node: &Arc<Node>,
         file: Option<OwnedFd>,
         mode: u32,
+        out: &mut Out,
     ) -> Result<(u32, u32), Errno> {
         if let Some(fd) = file {
             let mut state = node.state();
@@ -156,9 +157,10 @@ impl Fs {
         // The kernel needs no fd of ours for a file that was handed to it.
         if (extra.backing.is_some() || full)
             && extra.orphan.is_none()
-            && extra.file.take().is_some()
+            && let Some(file) = extra.file.take()
         {
             self.file_closed();
+            out.later(file);
         }
         opened
     }
@@ -244,7 +246,10 @@ impl Fs {
             Err(Errno::EXIST) => self.make_over_whiteout(new, &upper, &dir, mode)?,
             Err(error) => return Err(error),
         };
-        let stat = self.union.look(0, &dir, new.name)?;
+        let stat = match &file {
+            Some(file) => self.union.look(0, file, OsStr::new(""))?,
+            None => self.union.look(0, &dir, new.name)?,
+        };
         let id = self.union.id(&upper, &stat);
         let place = match new.is_dir() {
             true => Place::Dir([RealDir::fresh(&upper, new.name)].into()),

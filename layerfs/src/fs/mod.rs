@@ -193,12 +193,12 @@ impl Fs {
             op::FORGET => {
                 let mut args = args;
                 if let Ok(lookups) = args.u64() {
-                    self.table.forget(header.node, lookups);
+                    self.forget(header.node, lookups, out);
                 }
                 return Verdict::Silent;
             }
             op::BATCH_FORGET => {
-                self.batch_forget(args);
+                self.batch_forget(args, out);
                 return Verdict::Silent;
             }
             op::INTERRUPT => return Verdict::Silent,
@@ -253,7 +253,7 @@ impl Fs {
             op::SYMLINK => self.op_symlink(header, args, out),
             op::MKNOD => self.op_mknod(header, args, out),
             op::MKDIR => self.op_mkdir(header, args, out),
-            op::UNLINK => self.op_unlink(header, args),
+            op::UNLINK => self.op_unlink(header, args, out),
             op::RMDIR => self.op_rmdir(header, args),
             op::RENAME | op::RENAME2 => self.op_rename(header, args),
             op::LINK => self.op_link(header, args, out),
@@ -281,14 +281,20 @@ impl Fs {
         }
     }
 
-    fn batch_forget(&self, mut args: Args<'_>) {
+    fn forget(&self, node: u64, lookups: u64, out: &mut Out) {
+        if let Some(rest) = self.table.forget(node, lookups) {
+            out.later(rest);
+        }
+    }
+
+    fn batch_forget(&self, mut args: Args<'_>, out: &mut Out) {
         let Ok(count) = args.u32() else { return };
         if args.u32().is_err() {
             return;
         }
         for _ in 0..count {
             let (Ok(node), Ok(lookups)) = (args.u64(), args.u64()) else { return };
-            self.table.forget(node, lookups);
+            self.forget(node, lookups, out);
         }
     }
 

@@ -8,16 +8,23 @@ use rustix::io::Errno;
 
 use super::Fs;
 use crate::node::{Node, State};
-use crate::union::{Found, Place, RealDir};
-use crate::wire::{Args, Header};
+use crate::passthrough::Backing;
+use crate::union::{Found, Place, RealDir, RealId};
+use crate::wire::{Args, Header, Out};
 
 impl Fs {
-    pub(super) fn op_unlink(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {
+    pub(super) fn op_unlink(
+        &self,
+        header: &Header,
+        mut args: Args<'_>,
+        out: &mut Out,
+    ) -> Result<(), Errno> {
         self.writable()?;
         let name = args.name()?;
         let parent = self.table.get(header.node)?;
         let stack = self.stack(&parent)?;
-        let found = self.union.lookup(&stack, name)?.ok_or(Errno::NOENT)?;
+        let known = |id, dir: &_, name: &_| self.is_known(id, dir, name);
+        let found = self.union.lookup_unless(&stack, name, &known)?.ok_or(Errno::NOENT)?;
         let found = self.index_links(found, &parent, name)?;
         // The directory may be in the upper layer only since then.
         let stack = self.stack(&parent)?;
@@ -26,8 +33,10 @@ impl Fs {
         // Holding the state keeps a copy-up from bringing the name back.
         let mut held = node.as_ref().map(|node| node.state());
         let in_upper = self.has_upper(&stack, dir, name)?;
-        if let (Some(state), Some(top)) = (held.as_mut(), stack.first()) {
-            self.pin(state, top, name)?;
+        if let (Some(state), Some(top)) = (held.as_mut(), stack.first())
+            && let Some(backing) = self.pin(state, top, name)?
+        {
+            out.later(backing);
         }
         self.remove_name(&parent, &stack, name, in_upper)?;
         match (&node, held.take()) {
@@ -37,6 +46,13 @@ impl Fs {
             _ => self.unindex(&found, in_upper),
         }
         Ok(())
+    }
+
+    /// Whether a node says that a file has its data and where it is, so that its marks need not be read.
+    fn is_known(&self, id: RealId, dir: &Arc<RealDir>, name: &OsStr) -> bool {
+        let Some(node) = self.table.find(id) else { return false };
+        matches!(&node.state().place, Place::File { dir: at, name: known, data: None }
+            if Arc::ptr_eq(at, dir) && **known == *name)
     }
 
     /// Brings a lower file with several names into the index before one of them goes, so that the
@@ -77,22 +93,22 @@ impl Fs {
     }
 
     /// Keeps hold of an upper file by an fd, if the node reaches it by the name that it is about to
-    /// lose; a lower one stays where it is.
+    /// lose; a lower one stays where it is. Returns what the kernel had of it, if nobody has it open.
     pub(super) fn pin(
         &self,
         state: &mut State,
         upper: &Arc<RealDir>,
         name: &OsStr,
-    ) -> Result<(), Errno> {
-        let Place::File { dir, name: known, data } = &state.place else { return Ok(()) };
+    ) -> Result<Option<Arc<Backing>>, Errno> {
+        let Place::File { dir, name: known, data } = &state.place else { return Ok(None) };
         let pinned = state.extra.as_ref().is_some_and(|extra| extra.orphan.is_some());
         if pinned || !self.union.is_upper(dir) {
-            return Ok(());
+            return Ok(None);
         }
         // The index loses its entry with the last name, whichever that is.
         let indexed = self.union.is_index(dir);
         if !indexed && (!Arc::ptr_eq(dir, upper) || &**known != name) {
-            return Ok(());
+            return Ok(None);
         }
         let open = state.extra.as_ref().and_then(|extra| extra.file.as_ref());
         let fd = match open {
@@ -106,8 +122,7 @@ impl Fs {
         };
         state.extra().orphan = Some(fd);
         // Its space is given back when nobody has it open.
-        state.drop_idle_backing();
-        Ok(())
+        Ok(state.take_idle_backing())
     }
 
     /// Takes a name out of the union: removes what the upper layer has, and hides what the lower ones

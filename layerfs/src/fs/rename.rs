@@ -191,7 +191,7 @@ impl Fs {
             }
         });
         if let Some(state) = held.as_mut() {
-            self.pin(state, &new.dir, to.name)?;
+            drop(self.pin(state, &new.dir, to.name)?);
         }
         if let Some(Place::Dir(_)) = victim.map(|victim| &victim.place)
             && in_upper

@@ -268,7 +268,7 @@ impl Fs {
             self.file_closed();
         }
         if !passed {
-            state.drop_idle_backing();
+            drop(state.take_idle_backing());
             state.place = place;
             state.real = real;
             self.table.alias(real, node.id);

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::sync::atomic::Ordering;
 
 use cow_sys::xattr;
 use rustix::fs::XattrFlags;
@@ -19,6 +20,10 @@ use crate::wire::{Args, Header, Out};
 
 /// What is put into the name of a mark of an inner union.
 const ESCAPE: &[u8] = b"overlay.";
+
+/// What the kernel asks for before a file is written to or given to another owner. A file is made
+/// without.
+const CAPABILITY: &str = "security.capability";
 
 impl Fs {
     /// Whether an attribute of the layers is one that fuse-overlayfs, or this mount in its place, keeps
@@ -74,6 +79,9 @@ impl Fs {
         args.u32()?;
         let attr = self.stored(args.string()?)?;
         let node = self.table.get(header.node)?.live();
+        if node.bare.load(Ordering::Acquire) && *attr == *CAPABILITY {
+            return Err(Errno::NODATA);
+        }
         let value = self.look_at(&node, |fd, name| xattr::get(fd, name, &attr))?;
         answer(&value, size, out)
     }
@@ -106,6 +114,7 @@ impl Fs {
         let attr = self.stored(args.string()?)?;
         let value = args.bytes(size as usize)?;
         let node = self.table.get(header.node)?.live();
+        node.bare.store(false, Ordering::Release);
         self.copy_up_metadata(&node)?;
         let (fd, name) = self.place(&node.live())?;
         let flags = XattrFlags::from_bits_retain(flags);

@@ -3,6 +3,7 @@
 mod table;
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::FileType;
@@ -25,6 +26,8 @@ pub struct Node {
     pub ino: u64,
     /// The type.
     pub kind: FileType,
+    /// Whether it was made through this mount and nobody has set an extended attribute since.
+    pub bare: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -80,7 +83,7 @@ pub struct File {
 impl Node {
     /// A node that no request knows yet.
     pub fn new(id: u64, ino: u64, kind: FileType, state: State) -> Arc<Self> {
-        Arc::new(Self { id, ino, kind, state: Mutex::new(state) })
+        Arc::new(Self { id, ino, kind, bare: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
     /// Locks what changes.
@@ -117,13 +120,9 @@ impl State {
         self.extra.get_or_insert_default()
     }
 
-    /// Gives back the backing file that nobody has open.
-    pub fn drop_idle_backing(&mut self) {
-        if let Some(extra) = &mut self.extra
-            && extra.opens == 0
-        {
-            extra.backing = None;
-        }
+    /// Takes the backing file that nobody has open, to be given back.
+    pub fn take_idle_backing(&mut self) -> Option<Arc<Backing>> {
+        self.extra.as_mut().filter(|extra| extra.opens == 0)?.backing.take()
     }
 
     /// Takes the backing file of a node that nobody has open, unless it was opened since the last time
@@ -135,7 +134,7 @@ impl State {
             return true;
         }
         extra.parked = false;
-        self.drop_idle_backing();
+        drop(self.take_idle_backing());
         self.trim();
         false
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::{Node, State};
+use super::{Extra, Node, State};
 use crate::union::{Found, Name, Place, RealId, Union, lock};
 
 /// The root's number, which the protocol fixes.
@@ -158,7 +158,9 @@ impl Table {
     /// Whatever its inode leads to is the node of a file that was removed: the layer's file system gives
     /// the number out again before the removal is recorded here.
     pub fn made(&self, found: &Found, parent: &Arc<Node>, name: &OsStr) -> Arc<Node> {
-        self.add(&mut lock(self.real_shard(found.id)), found, parent, name)
+        let node = self.add(&mut lock(self.real_shard(found.id)), found, parent, name);
+        node.bare.store(true, Ordering::Release);
+        node
     }
 
     fn add(
@@ -252,40 +254,40 @@ impl Table {
     }
 
     /// Counts `lookups` tellings as forgotten, and drops the node with the last, unless it is a
-    /// directory that others refer to.
-    pub fn forget(&self, id: u64, lookups: u64) {
+    /// directory that others refer to; returns what takes system calls to drop.
+    pub fn forget(&self, id: u64, lookups: u64) -> Option<Box<Extra>> {
         if id == ROOT {
-            return;
+            return None;
         }
         let mut shard = lock(self.node_shard(id));
-        let Some(slot) = shard.get_mut(&id) else { return };
+        let slot = shard.get_mut(&id)?;
         slot.lookups = slot.lookups.saturating_sub(lookups);
         if slot.lookups > 0 {
-            return;
+            return None;
         }
         drop(shard);
-        if !self.drop_unused(id) {
+        let unused = self.drop_unused(id);
+        if unused.is_none() {
             self.doze(id);
         }
+        unused?
     }
 
-    /// Drops a node unless it is needed; says whether nothing has to be looked at later.
-    fn drop_unused(&self, id: u64) -> bool {
+    /// Drops a node unless it is needed, and returns what it leaves; none if it has to be looked at
+    /// later.
+    fn drop_unused(&self, id: u64) -> Option<Option<Box<Extra>>> {
         let mut shard = lock(self.node_shard(id));
-        let Some(slot) = shard.get(&id) else { return true };
+        let Some(slot) = shard.get(&id) else { return Some(None) };
         if slot.lookups > 0 {
-            return true;
+            return Some(None);
         }
         // Nobody can get hold of it meanwhile: it is found through this shard alone.
         if slot.node.is_dir() && Arc::strong_count(&slot.node) > 1 {
-            return false;
+            return None;
         }
         let gone = shard.remove(&id);
         drop(shard);
-        if let Some(slot) = gone {
-            self.removed(&slot.node);
-        }
-        true
+        Some(gone.and_then(|slot| self.removed(&slot.node)))
     }
 
     /// Keeps a directory until nothing refers to it, which is asked when there are many.
@@ -300,24 +302,24 @@ impl Table {
         ids.dedup();
         // Those made later are rather below those made earlier.
         ids.reverse();
-        ids.retain(|id| !self.drop_unused(*id));
+        ids.retain(|id| self.drop_unused(*id).is_none());
         dozing.kept = ids.len();
         dozing.ids = ids;
     }
 
-    fn removed(&self, node: &Arc<Node>) {
-        let (real, lower, successor) = {
+    fn removed(&self, node: &Arc<Node>) -> Option<Box<Extra>> {
+        let (real, extra) = {
             let mut state = node.state();
-            let extra = state.extra.take();
-            let lower = extra.as_ref().and_then(|extra| extra.lower);
-            (state.real, lower, extra.and_then(|extra| extra.successor))
+            (state.real, state.extra.take())
         };
         self.unalias(real, node.id);
-        if let Some(lower) = lower {
+        let mut extra = extra?;
+        if let Some(lower) = extra.lower {
             self.unalias(lower, node.id);
         }
-        if let Some(next) = successor {
-            self.forget(next.id, 1);
+        if let Some(next) = extra.successor.take() {
+            drop(self.forget(next.id, 1));
         }
+        Some(extra)
     }
 }

@@ -16,6 +16,9 @@ use crate::wire::{Args, Header, InitIn, InitOut, OUT_HEADER, Out, op};
 /// Room for the largest write and its headers.
 const BUFFER: usize = MAX_WRITE as usize + 8192;
 
+/// So much is left for later at most.
+const MANY: usize = 64;
+
 /// What reading the device gave.
 enum Next {
     Request(usize),
@@ -103,13 +106,14 @@ pub(super) fn handshake<T>(
     }
 }
 
-/// Carries out one request and answers it.
-fn answer(fs: &Fs, device: &OwnedFd, header: &Header, args: Args<'_>, out: &mut Out) {
+/// Carries out one request and answers it; says whether somebody may have waited for the answer.
+fn answer(fs: &Fs, device: &OwnedFd, header: &Header, args: Args<'_>, out: &mut Out) -> bool {
     match carry_out(fs, header, args, out) {
-        Answer::Silent => {}
+        Answer::Silent => return false,
         Answer::Done => reply(device, header.unique, 0, out.as_bytes()),
         Answer::Failed(error) => reply(device, header.unique, -error.raw_os_error(), &[]),
     }
+    true
 }
 
 /// Whether a request is one of many that move a file's data, of which the kernel sends several at once.
@@ -148,13 +152,20 @@ impl Reader {
             };
             let Some(duty) = &self.duty else {
                 answer(&self.fs, &self.device, &header, args, &mut out);
+                out.let_go();
                 continue;
             };
             let long = self.fs.effort(&header, args) != Effort::Quick;
             duty.take(header.pid, moves_data(&header, args), long);
-            answer(&self.fs, &self.device, &header, args, &mut out);
-            if duty.next(long) == Wait::Awake {
-                duty.wait_awake(&self.device, &self.fs.stats);
+            // What a forgotten file takes to close is done when the client is on its way to its next
+            // request, not when it has one already.
+            let waited_for = answer(&self.fs, &self.device, &header, args, &mut out);
+            if waited_for || out.left() > MANY {
+                out.let_go();
+            }
+            let awake = duty.next(long, || out.let_go()) == Wait::Awake;
+            if !(awake && duty.wait_awake(&self.device, &self.fs.stats)) {
+                out.let_go();
             }
         }
     }

@@ -145,5 +145,6 @@ impl Pool {
             Answer::Silent => (None, Vec::new()),
         };
         job.desk.lay_down(Done { entry: job.entry, error, body });
+        out.let_go();
     }
 }

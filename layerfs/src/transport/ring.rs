@@ -157,7 +157,7 @@ impl Server {
         {
             return self.read(entry, &header, &args);
         }
-        match carry_out(&self.fs, &header, Args::new(args), &mut self.out) {
+        let done = match carry_out(&self.fs, &header, Args::new(args), &mut self.out) {
             Answer::Done => {
                 let body = std::mem::take(&mut self.out);
                 let done = self.reply(entry, None, body.as_bytes());
@@ -167,7 +167,9 @@ impl Server {
             Answer::Failed(error) => self.reply(entry, Some(error), &[]),
             // Nothing of the kind comes this way; the entry has to go back all the same.
             Answer::Silent => self.reply(entry, None, &[]),
-        }
+        };
+        self.out.let_go();
+        done
     }
 
     /// Answers a read with data that is read to where the kernel takes it from.

@@ -158,10 +158,15 @@ impl Duty {
     }
 
     /// Notes that a request was carried out, and says how to wait for the next; who is not needed stays here
-    /// until that changes.
-    pub(super) fn next(&self, long: bool) -> Wait {
+    /// until that changes, and calls `leave` before.
+    pub(super) fn next(&self, long: bool, leave: impl FnOnce()) -> Wait {
         let mut state = lock(&self.state);
         state.long -= usize::from(long);
+        if state.one() && state.waiting > 0 {
+            drop(state);
+            leave();
+            state = lock(&self.state);
+        }
         let mut wait = if state.one() { Wait::Awake } else { Wait::Asleep };
         while state.one() && state.waiting > 0 {
             // By then there is a reason to have the kernel choose.
@@ -174,20 +179,21 @@ impl Duty {
         wait
     }
 
-    /// Waits awake for a request, for a moment.
-    pub(super) fn wait_awake(&self, device: impl AsFd, stats: &Stats) {
+    /// Waits awake for a request, for a moment; says whether one came.
+    pub(super) fn wait_awake(&self, device: impl AsFd, stats: &Stats) -> bool {
         let start = Instant::now();
         let mut last = start;
         loop {
             let mut device = [PollFd::new(&device, PollFlags::IN)];
             if poll(&mut device, Some(&Timespec::default())) != Ok(0) {
                 Stats::add(&stats.awaited);
-                return;
+                return true;
             }
             let now = Instant::now();
             let stolen = now - last > STOLEN;
             if stolen || now - start > AWAKE {
-                return self.change(|state| state.watch.in_vain(stolen));
+                self.change(|state| state.watch.in_vain(stolen));
+                return false;
             }
             last = now;
         }
@@ -273,12 +279,12 @@ mod tests {
         (0..3).for_each(|_| duty.join());
         for _ in 0..WINDOW - 1 {
             duty.take(7, false, false);
-            assert_eq!(duty.next(false), Wait::Asleep, "not known to be alone");
+            assert_eq!(duty.next(false, || {}), Wait::Asleep, "not known to be alone");
         }
         let (sender, back) = channel();
         let go_off = |long: bool, off: usize| {
             let (shared, sender) = (Arc::clone(&duty), sender.clone());
-            let reader = std::thread::spawn(move || sender.send(shared.next(long)));
+            let reader = std::thread::spawn(move || sender.send(shared.next(long, || {})));
             while lock(&duty.state).off != off {
                 std::thread::yield_now();
             }
@@ -290,13 +296,13 @@ mod tests {
             readers.push(go_off(false, off));
         }
         duty.take(7, false, false);
-        assert_eq!(duty.next(false), Wait::Awake, "the last one waits for all");
+        assert_eq!(duty.next(false, || {}), Wait::Awake, "the last one waits for all");
         duty.take(7, false, true);
         for _ in 0..2 {
             assert_eq!(back.recv(), Ok(Wait::Asleep), "called back for what takes long");
         }
         duty.take(7, false, false);
-        assert_eq!(duty.next(false), Wait::Asleep, "all read meanwhile");
+        assert_eq!(duty.next(false, || {}), Wait::Asleep, "all read meanwhile");
         readers.push(go_off(true, 1));
         assert!(back.try_recv().is_err(), "off duty after it");
         duty.change(|state| state.watch.in_vain(true));

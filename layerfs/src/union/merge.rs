@@ -90,9 +90,13 @@ pub(crate) fn is_whiteout(stat: &Statx) -> bool {
     stat.stx_rdev_major == 0 && stat.stx_rdev_minor == 0 && kind(stat) == FileType::CharacterDevice
 }
 
+/// Whether a file is known already: its identity, its directory and its name there.
+pub type Known<'a> = dyn Fn(RealId, &Arc<RealDir>, &OsStr) -> bool + 'a;
+
 /// A search through the layers.
 struct Search<'u> {
     union: &'u Union,
+    known: &'u Known<'u>,
     /// Directories found so far, with the identity of the last.
     dirs: Vec<Arc<RealDir>>,
     /// The attributes of the topmost find, and the identity of the lowest.
@@ -118,11 +122,26 @@ impl Union {
     /// # Errors
     /// What the layers' file systems say; `IO` for a file whose data is nowhere.
     pub fn lookup(&self, stack: &[Arc<RealDir>], name: &OsStr) -> Result<Option<Found>, Errno> {
+        self.lookup_unless(stack, name, &|_, _, _| false)
+    }
+
+    /// [`Self::lookup`], but the marks are not read of a file of which `known` says that it is known to
+    /// have its data; the number that is shown for it may be another's then.
+    ///
+    /// # Errors
+    /// Those of [`Self::lookup`].
+    pub fn lookup_unless(
+        &self,
+        stack: &[Arc<RealDir>],
+        name: &OsStr,
+        known: &Known<'_>,
+    ) -> Result<Option<Found>, Errno> {
         if name.as_bytes().starts_with(WHITEOUT_FILE) {
             return Ok(None);
         }
         let mut search = Search {
             union: self,
+            known,
             dirs: Vec::new(),
             top: None,
             lowest: None,
@@ -368,7 +387,10 @@ impl Search<'_> {
         }
         let lowest = self.union.is_lowest(dir);
         let regular = kind(&stat) == FileType::RegularFile;
-        let marked = !lowest && (regular || self.union.is_upper(dir));
+        let id = self.union.id(dir, &stat);
+        let marked = !lowest
+            && (regular || self.union.is_upper(dir))
+            && (self.metacopy.is_some() || !(self.known)(id, dir, name));
         let marks = match marked {
             true => marks::of_file(self.union.prefix, fd, name)?,
             false => marks::FileMarks::default(),
@@ -384,7 +406,7 @@ impl Search<'_> {
             let data = Some(Box::new((Arc::clone(dir), Name::from(name))));
             return self.done(top, top_name, data, origin).map(Step::Done);
         }
-        self.lowest = Some(self.union.id(dir, &stat));
+        self.lowest = Some(id);
         self.top = Some(stat);
         let origin = marks.origin.filter(|_| self.union.is_upper(dir));
         if marks.metacopy && regular {

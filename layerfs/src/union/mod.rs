@@ -24,7 +24,7 @@ pub use copyup::{Copied, Lower};
 pub use fds::{FdCache, Moving, Name, RealDir, lock};
 pub use list::{Entry, Listing};
 pub(crate) use merge::stat;
-pub use merge::{Found, Place};
+pub use merge::{Found, Known, Place};
 pub use metacopy::Bare;
 pub use overrides::{Overrides, Owned, REAL_MODE};
 pub use whiteout::WHITEOUT_FILE;

@@ -1,6 +1,7 @@
 //! Replies: what follows the header of one.
 
 use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
@@ -53,9 +54,9 @@ pub struct DirentPlus<'a> {
     pub name: &'a OsStr,
 }
 
-/// The body of a reply, filled from the front.
+/// The body of a reply, filled from the front, and what can wait until it was sent.
 #[derive(Debug, Default)]
-pub struct Out(Vec<u8>);
+pub struct Out(Vec<u8>, Vec<Box<dyn Debug + Send>>);
 
 impl Out {
     /// Forgets the content, and keeps the memory unless a large reply left much of it.
@@ -64,6 +65,21 @@ impl Out {
         if self.0.capacity() > 2 << 20 {
             self.0.shrink_to(64 << 10);
         }
+    }
+
+    /// Drops something, such as an open file, when nobody waits for it ([`Self::let_go`]).
+    pub fn later(&mut self, what: impl Debug + Send + 'static) {
+        self.1.push(Box::new(what));
+    }
+
+    /// How much there is to let go of.
+    pub fn left(&self) -> usize {
+        self.1.len()
+    }
+
+    /// Drops what was left for later. [`Self::clear`] does not.
+    pub fn let_go(&mut self) {
+        self.1.clear();
     }
 
     /// The bytes so far.

@@ -88,6 +88,21 @@ fn a_listing_stops_before_its_limit() {
 }
 
 #[test]
+fn what_is_left_for_later_outlives_the_reply() {
+    let what = std::sync::Arc::new(());
+    let mut out = Out::default();
+    out.later(std::sync::Arc::clone(&what));
+    out.clear();
+    assert_eq!(
+        (out.left(), std::sync::Arc::strong_count(&what)),
+        (1, 2),
+        "kept for the next reply"
+    );
+    out.let_go();
+    assert_eq!((out.left(), std::sync::Arc::strong_count(&what)), (0, 1), "dropped");
+}
+
+#[test]
 fn the_high_capabilities_are_read_only_where_the_kernel_has_them() {
     let low = words(&[7, 40, 65536, 1]);
     let offer = InitIn::parse(&mut Args::new(&low)).expect("an old kernel's request");

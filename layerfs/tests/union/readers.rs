@@ -58,8 +58,9 @@ fn root_one_reader_waits_awake_for_a_single_client() {
     let layers = stage.layers(&["low"], "top");
     let point = stage.background("m", &format!("transport=device,threads=4,{layers}"));
     let server = server_of(&point).expect("the serving process");
+    // The mount is there before the last of them is.
+    until("four readers", |_| threads(server, "layerfs-").len() == 4);
     let readers = threads(server, "layerfs-");
-    assert_eq!(readers.len(), 4, "{readers:?}");
     // It is given up for a while whenever this machine has something else to do.
     until("a single client leaves one reader on duty", |round| {
         ask(&point, "one", round * 100..(round + 1) * 100);

@@ -216,6 +216,38 @@ fn root_set_id_bits_go_with_a_write_of_another_user() {
 }
 
 #[test]
+fn root_the_capabilities_of_a_new_file_are_those_that_it_was_given() {
+    if !may_mount() {
+        return;
+    }
+    // CAP_NET_RAW, effective and permitted (struct vfs_ns_cap_data of linux/capability.h, revision 2).
+    let given = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let attr = std::ffi::OsStr::new("security.capability");
+    for way in WAYS {
+        let mut stage = Stage::new();
+        let options = stage.layers(&["low"], "top") + way;
+        let mount = stage.layerfs("m", &options);
+        let root = File::open(&mount).expect("the root");
+        let tool = std::ffi::OsStr::new("tool");
+        let get = || cow_sys::xattr::get(&root, tool, attr);
+        let file = File::create(mount.join("tool")).expect("a new file");
+        assert_eq!(get(), Err(Errno::NODATA), "{way}: a new file has none");
+        cow_sys::xattr::set(&root, tool, attr, &given).expect("setcap");
+        assert_eq!(get().as_deref(), Ok(&given[..]), "{way}: given");
+        fs::rename(mount.join("tool"), mount.join("other")).expect("another name");
+        fs::hard_link(mount.join("other"), mount.join("tool")).expect("and the old one");
+        assert_eq!(get().as_deref(), Ok(&given[..]), "{way}: under another name");
+        (&file).write_all(b"changed").expect("a write");
+        assert_eq!(get(), Err(Errno::NODATA), "{way}: a write takes them away");
+        cow_sys::xattr::set(&root, tool, attr, &given).expect("setcap");
+        rustix::fs::fchown(&file, None, Some(rustix::fs::Gid::from_raw(7))).expect("chown");
+        assert_eq!(get(), Err(Errno::NODATA), "{way}: as does another owner");
+        drop((file, root));
+        stage.unmount(&mount);
+    }
+}
+
+#[test]
 fn root_our_marks_are_hidden_and_an_inner_unions_are_kept() {
     if !may_mount() {
         return;
