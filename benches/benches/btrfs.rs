@@ -1,7 +1,7 @@
 //! The btrfs driver on a loop device: whether a layer's life costs the same for 10 files and for 50,000,
 //! a diff of 10 changed files against a walk over both trees, and imports beside overlay2's.
 //!
-//! Words keep the parts that are named: `lives`, `removals`, `diffs`, `imports`.
+//! Words keep the parts that are named: `lives`, `ages`, `removals`, `diffs`, `shares`, `imports`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use benches::rounds::{self, Contestant};
 use benches::{Failure, run};
 use cow::root::Root;
 use drivers::{Access, CreateOptions, Driver, LayerId, LayerRecord};
+use tests::disk;
 use tests::root::TempRoot;
 
 const SMALL: usize = 10;
@@ -94,6 +95,71 @@ fn lives(driver: &dyn Driver, tars: &[(usize, PathBuf)]) -> Result<(), Failure> 
     }
     rounds::table("commit an image's layer", &tables[2]);
     rounds::table("remove an image's layer", &tables[3]);
+    Ok(())
+}
+
+/// Waits until nothing is left to do from earlier calls: neither for the driver's thread nor for the
+/// kernel's cleaner, and what was written is on the disk.
+fn settle(home: &Path) -> Result<(), Failure> {
+    for place in ["tmp", "trash"] {
+        while fs::read_dir(home.join(place))?.next().is_some() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    disk::clean_btrfs(home);
+    Ok(rustix::fs::syncfs(fs::File::open(home)?)?)
+}
+
+/// Writes files of a container.
+fn write_in(driver: &dyn Driver, container: &LayerId, names: &[&str]) -> Result<(), Failure> {
+    let path = driver.mount(container, Access::Default)?;
+    names.iter().try_for_each(|name| fs::write(path.join(name), "new"))?;
+    Ok(driver.unmount(container)?)
+}
+
+/// What the calls of a container's life cost by themselves: whatever others left in the file system's
+/// transaction is written out before each. Layers of few and of many files take turns.
+///
+/// A container whose first writes the kernel has written out, as it does every 30 s, is committed with one more
+/// file.
+fn ages(driver: &dyn Driver, home: &Path, tars: &[(usize, PathBuf)]) -> Result<(), Failure> {
+    let mut tables: [Times; 3] = Default::default();
+    for table in &mut tables {
+        *table = tars.iter().map(|(files, _)| (format!("{files} files"), Vec::new())).collect();
+    }
+    let active = CreateOptions::active();
+    let commit =
+        |container: &LayerId| Ok(driver.commit(container, &LayerRecord::default()).map(drop)?);
+    for (files, tar) in tars {
+        let image = id(&format!("image-{files}"))?;
+        driver.create(&image, None, &active)?;
+        driver.apply(&image, &mut fs::File::open(tar)?)?;
+        driver.commit(&image, &LayerRecord::default())?;
+    }
+    for _round in 0..ROUNDS {
+        for (at, (files, _)) in tars.iter().enumerate() {
+            let image = id(&format!("image-{files}"))?;
+            let [young, old] = [id("young")?, id("old")?];
+            settle(home)?;
+            timed(&mut tables[0][at].1, || Ok(driver.create(&young, Some(&image), &active)?))?;
+            driver.create(&old, Some(&image), &active)?;
+            write_in(driver, &old, &["first", "second"])?;
+            settle(home)?;
+            write_in(driver, &young, &["new"])?;
+            timed(&mut tables[1][at].1, || commit(&young))?;
+            settle(home)?;
+            write_in(driver, &old, &["new"])?;
+            timed(&mut tables[2][at].1, || commit(&old))?;
+            driver.remove(&young)?;
+            driver.remove(&old)?;
+        }
+    }
+    for (files, _) in tars {
+        driver.remove(&id(&format!("image-{files}"))?)?;
+    }
+    rounds::table("prepare a container, nothing left from others", &tables[0]);
+    rounds::table("commit a container right after its first write", &tables[1]);
+    rounds::table("commit a container whose first writes are on the disk", &tables[2]);
     Ok(())
 }
 
@@ -195,6 +261,64 @@ fn diffs(driver: &dyn Driver, home: &Path, tar: &Path) -> Result<(), Failure> {
     Ok(driver.remove(&image)?)
 }
 
+/// The tar of a layer of 10,000 files of 4 to 96 KiB, none like another.
+fn distinct(dir: &Path) -> Result<PathBuf, Failure> {
+    let tree = dir.join("distinct");
+    let mut state = 1_u64;
+    for file in 0..10_000 {
+        let path = tree.join(path_of(file));
+        if file % 100 == 0 {
+            fs::create_dir_all(tree.join(format!("dir{}", file / 100)))?;
+        }
+        let mut content = Vec::with_capacity(96 << 10);
+        for _ in 0..(4 + file % 93) << 7 {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            content.extend_from_slice(&state.to_le_bytes());
+        }
+        fs::write(path, content)?;
+    }
+    let tar = dir.join("distinct.tar");
+    run(Command::new("tar").arg("-C").arg(&tree).arg("-cf").arg(&tar).arg("."))?;
+    fs::remove_dir_all(tree)?;
+    Ok(tar)
+}
+
+/// A layer whose files nobody has, and one whose files the first has, with and without deduplication.
+fn shares(root: &TempRoot) -> Result<(), Failure> {
+    let dir = tempfile::tempdir()?;
+    let tar = distinct(dir.path())?;
+    let mut times: Times = Vec::new();
+    let mut stores = Vec::new();
+    for choice in ["off", "on"] {
+        let home = root.join(format!("dedupe-{choice}"));
+        stores.push((drivers::open("btrfs", &home, &[format!("btrfs.dedupe={choice}")])?, home));
+        for what in ["new content", "known content"] {
+            times.push((format!("{what}, dedupe={choice}"), Vec::new()));
+        }
+    }
+    let active = CreateOptions::active();
+    for round in 0..=ROUNDS / 5 {
+        for (store, (driver, home)) in stores.iter().enumerate() {
+            let layers = [id("first")?, id("second")?];
+            for (at, layer) in layers.iter().enumerate() {
+                driver.create(layer, None, &active)?;
+                let mut taken = Vec::new();
+                timed(&mut taken, || {
+                    driver.apply(layer, &mut fs::File::open(&tar)?)?;
+                    Ok(driver.commit(layer, &LayerRecord::default()).map(drop)?)
+                })?;
+                if round > 0 {
+                    times[2 * store + at].1.extend(taken);
+                }
+            }
+            layers.iter().try_for_each(|layer| driver.remove(layer))?;
+            settle(home)?;
+        }
+    }
+    rounds::table("a layer of 500 MB in 10,000 files", &times);
+    Ok(())
+}
+
 fn import<'a>(name: &'a str, daemon: &'a Daemon, archive: &Path) -> Contestant<'a> {
     let archive = archive.to_owned();
     Contestant {
@@ -235,7 +359,7 @@ fn main() -> Result<(), Failure> {
     fs::create_dir_all(benches::cache())?;
     let root = TempRoot::on_btrfs("bench");
     let home = root.join("home");
-    if ["lives", "removals", "diffs"].into_iter().any(wanted) {
+    if ["lives", "ages", "removals", "diffs"].into_iter().any(wanted) {
         let dir = tempfile::tempdir()?;
         let tars = [SMALL, LARGE].map(|files| tar(dir.path(), files).map(|tar| (files, tar)));
         let tars = tars.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -243,12 +367,18 @@ fn main() -> Result<(), Failure> {
         if wanted("lives") {
             lives(&*driver, &tars)?;
         }
+        if wanted("ages") {
+            ages(&*driver, &home, &tars)?;
+        }
         if wanted("removals") {
             removals(&*driver, &tars)?;
         }
         if wanted("diffs") {
             diffs(&*driver, &home, &tars[1].1)?;
         }
+    }
+    if wanted("shares") {
+        shares(&root)?;
     }
     if wanted("imports") {
         imports(&root)?;

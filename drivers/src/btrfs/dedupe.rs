@@ -8,11 +8,13 @@
 //!
 //! Nothing here fails a layer: what cannot be shared is not.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use cow::digest::Digester;
 use cow::root::Root;
@@ -20,6 +22,7 @@ use cow_sys::dedupe::{self, Compared};
 use rustix::fs::Advice;
 
 use super::search::Paths;
+use super::since::WrittenFile;
 use super::sums::{MOST, Record, Shared, Sums};
 use super::{Btrfs, RO, removal, since};
 use crate::driver::State;
@@ -28,6 +31,8 @@ use crate::home::{Layer, fs};
 /// The least size of a file that is looked at: a block. What is smaller lies in the tree itself, or saves
 /// less than the note of it takes.
 const LEAST: u64 = 4096;
+/// The most threads at work on one layer: more wait for each other in the kernel.
+const MOST_THREADS: usize = 4;
 
 /// What became of the files of a layer that seemed equal to others.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,24 +69,19 @@ impl Btrfs {
             files.select_nth_unstable_by_key(MOST, |file| std::cmp::Reverse(file.size));
             files.truncate(MOST);
         }
-        let mut own = Tree::new(tree)?;
         let mut tally = Tally::default();
-        let mut records = Vec::with_capacity(files.len());
-        for file in files {
-            match own.open(file.ino).and_then(|open| sum(&open, file.size)) {
-                Ok(sum) => records.push(Record { sum, size: file.size, ino: file.ino }),
-                Err(_) => tally.failed += 1,
-            }
-        }
+        let sums = side_by_side(&files, |files| sum_all(tree, files));
+        let mut records: Vec<Record> = sums.into_iter().flatten().flatten().collect();
+        tally.failed += (files.len() - records.len()) as u64;
         records.sort_unstable();
         let mut alone = records.clone();
         for other in self.home.layers() {
             if other.id != layer.id && other.state() == State::Committed && !alone.is_empty() {
                 // What is removed meanwhile has nothing to share.
-                let _ = self.share_with(&other, &mut own, &mut alone, &mut tally);
+                let _ = self.share_with(&other, tree, &mut alone, &mut tally);
             }
         }
-        share_within(&mut own, &alone, &mut tally);
+        share_within(&mut Tree::new(tree)?, &alone, &mut tally);
         let sums = Sums { shared: tally.shared, records };
         sums.write(self.home.open_in_layer(&layer.id, ".")?)?;
         Ok(tally)
@@ -92,20 +92,22 @@ impl Btrfs {
     fn share_with(
         &self,
         other: &Layer,
-        own: &mut Tree<'_>,
+        tree: &OwnedFd,
         records: &mut Vec<Record>,
         tally: &mut Tally,
     ) -> cow::Result<()> {
         let dir = self.home.open_in_layer(&other.id, ".")?;
         let Some(Sums { records: noted, .. }) = Sums::read(&dir) else { return Ok(()) };
         let dir = fs::open_dir(&dir, RO)?;
-        let mut theirs = Tree::new(&dir)?;
-        let mut noted = noted.iter().peekable();
-        records.retain(|record| {
-            while noted.next_if(|their| their.content() < record.content()).is_some() {}
-            let like = noted.peek().filter(|their| their.content() == record.content());
-            like.is_none_or(|like| !tally.take(share(&mut theirs, like, own, record)))
-        });
+        let pairs = pairs(&noted, records);
+        let outcomes = side_by_side(&pairs, |pairs| share_all(&dir, tree, pairs));
+        let mut shared = HashSet::new();
+        for (ino, outcome) in outcomes.into_iter().flatten() {
+            if tally.take(outcome) {
+                shared.insert(ino);
+            }
+        }
+        records.retain(|record| !shared.contains(&record.ino));
         Ok(())
     }
 
@@ -189,14 +191,59 @@ fn sum(file: &File, size: u64) -> cow::Result<[u8; 16]> {
     Ok(sum)
 }
 
-/// Lets one tree's file share with the one that is noted of another.
-fn share(
-    theirs: &mut Tree<'_>,
-    like: &Record,
-    own: &mut Tree<'_>,
-    record: &Record,
-) -> cow::Result<Option<u64>> {
-    share_files(&theirs.open(like.ino)?, &own.open(record.ino)?)
+/// Sums files of a tree; none for one that cannot be read.
+fn sum_all(tree: &OwnedFd, files: &[WrittenFile]) -> Vec<Option<Record>> {
+    let Ok(mut tree) = Tree::new(tree) else { return Vec::new() };
+    let record = |&WrittenFile { ino, size }: &WrittenFile| {
+        let sum = tree.open(ino).and_then(|file| sum(&file, size)).ok()?;
+        Some(Record { sum, size, ino })
+    };
+    files.iter().map(record).collect()
+}
+
+/// What is noted of one layer and of another with the same content. Both are ordered.
+fn pairs(noted: &[Record], records: &[Record]) -> Vec<(Record, Record)> {
+    let mut noted = noted.iter().peekable();
+    let like = |record: &Record| {
+        while noted.next_if(|their| their.content() < record.content()).is_some() {}
+        let like = noted.peek().filter(|their| their.content() == record.content());
+        like.map(|&&like| (like, *record))
+    };
+    records.iter().filter_map(like).collect()
+}
+
+/// Lets files of one tree share with those of another, pair by pair; the outcomes are by the inodes of `own`.
+fn share_all(
+    theirs: &OwnedFd,
+    own: &OwnedFd,
+    pairs: &[(Record, Record)],
+) -> Vec<(u64, cow::Result<Option<u64>>)> {
+    let (Ok(mut theirs), Ok(mut own)) = (Tree::new(theirs), Tree::new(own)) else {
+        return Vec::new();
+    };
+    let mut share = |like: &Record, record: &Record| {
+        share_files(&theirs.open(like.ino)?, &own.open(record.ino)?)
+    };
+    pairs.iter().map(|(like, record)| (record.ino, share(like, record))).collect()
+}
+
+/// Does work of which the order does not matter in several threads, a part in each; the outcomes are in order.
+fn side_by_side<T: Sync, R: Send>(work: &[T], each: impl Fn(&[T]) -> R + Sync) -> Vec<R> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let each = &each;
+    thread::scope(|scope| {
+        let start = |part| {
+            let named = thread::Builder::new().name("dedupe".to_owned());
+            // Without a thread, here.
+            named.spawn_scoped(scope, move || each(part)).map_err(|_| each(part))
+        };
+        let parts = work.chunks(work.len().div_ceil(threads).max(1));
+        let parts: Vec<_> = parts.map(start).collect();
+        parts
+            .into_iter()
+            .filter_map(|part| part.map_or_else(Some, |part| part.join().ok()))
+            .collect()
+    })
 }
 
 /// Lets two files share what they hold; gives the bytes, and none where they differ.

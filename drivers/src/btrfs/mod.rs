@@ -21,6 +21,7 @@
 mod changes;
 mod dedupe;
 mod nested;
+mod nodes;
 mod options;
 mod quota;
 mod removal;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cow::root::Root;
 
 use super::subvolume::{self, Writable};
-use super::{Btrfs, RO, RW, nested, removal};
+use super::{Btrfs, RO, RW, nested, nodes, removal};
 use crate::driver::{Applied, Usage};
 use crate::home::meta::Meta;
 use crate::home::{Layer, fs};
@@ -49,7 +49,9 @@ impl Btrfs {
         self.finished.forget(&layer.id);
         let meta = layer.meta();
         let applied = whole::apply(&self.tree(layer)?, tar, meta.parent.is_none())?;
-        let usage = self.finish(layer, &meta)?;
+        let begun = self.begin(layer)?;
+        self.gather_nodes(layer, begun);
+        let usage = self.complete(layer, &meta, begun)?;
         self.finished.lock().insert(layer.id.clone(), usage);
         Ok(applied)
     }
@@ -60,8 +62,27 @@ impl Btrfs {
             return Ok(usage);
         }
         let begun = self.begin(layer)?;
+        self.complete(layer, meta, begun)
+    }
+
+    fn complete(&self, layer: &Layer, meta: &Meta, begun: u64) -> cow::Result<Usage> {
         let tree = self.fix(layer)?;
         self.measure_tree(meta, Root::from_fd(tree, RO), begun)
+    }
+
+    /// Sees that what is made from an applied layer costs little, however many files it has. Without, it is
+    /// as good a layer.
+    fn gather_nodes(&self, layer: &Layer, begun: u64) {
+        if !self.may_search {
+            return;
+        }
+        let gathered = self
+            .home
+            .open_in_layer(&layer.id, RW)
+            .and_then(|tree| nodes::gather(&tree, begun.saturating_sub(1)));
+        if let Err(error) = gathered {
+            tracing::warn!(layer = %layer.id, %error, "snapshots of this layer may take longer");
+        }
     }
 
     /// Deduplicates what was written to an active layer, if that is asked for; gives the transaction in

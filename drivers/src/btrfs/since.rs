@@ -106,10 +106,7 @@ pub(super) fn written_files(
         match header.item_type {
             INODE_ITEM => {
                 let wanted = |item: &InodeItem| {
-                    item.is_file()
-                        && item.links > 0
-                        && item.size >= least
-                        && item.written_in > transaction
+                    item.is_file() && item.size >= least && item.is_written(transaction)
                 };
                 let item = InodeItem::parse(data).filter(wanted);
                 met = item.map(|item| WrittenFile { ino, size: item.size });
@@ -125,6 +122,11 @@ pub(super) fn written_files(
         }
     })?;
     Ok(files)
+}
+
+/// Whether an inode's item says that it was written after a transaction, and it still has a name.
+pub(super) fn is_written(data: &[u8], transaction: u64) -> bool {
+    InodeItem::parse(data).is_some_and(|item| item.is_written(transaction))
 }
 
 /// A written inode.
@@ -159,7 +161,7 @@ impl Search {
         match header.item_type {
             INODE_ITEM => {
                 let Some(item) = InodeItem::parse(data) else { return };
-                if item.written_in > transaction && item.links > 0 {
+                if item.is_written(transaction) {
                     self.usage.inodes += 1;
                     if item.is_file() {
                         self.usage.content += item.size;
@@ -219,6 +221,11 @@ impl InodeItem {
     fn parse(data: &[u8]) -> Option<Self> {
         let (written_in, size) = (u64_at(data, 8)?, u64_at(data, 16)?);
         Some(Self { written_in, size, links: u32_at(data, 40)?, mode: u32_at(data, 52)? })
+    }
+
+    /// Whether it was written after a transaction and still has a name.
+    fn is_written(&self, transaction: u64) -> bool {
+        self.written_in > transaction && self.links > 0
     }
 
     fn is_file(&self) -> bool {

@@ -5,6 +5,7 @@
 
 mod bench;
 mod dedupe;
+mod nodes;
 mod properties;
 mod quota;
 mod random;
