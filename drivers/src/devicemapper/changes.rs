@@ -1,20 +1,23 @@
 //! How a layer differs from one below it.
 //!
 //! A layer's device is a snapshot of its parent's, so that the pool knows which blocks the two do not
-//! share. Of these, the ones of the inode tables hold all inodes that were written ([`inodes`]); their
-//! names are looked up ([`names`]), and what is found there is compared for real. Everything else is
-//! not looked at.
+//! share. Of these, the ones that have inodes hold all that were written ([`inodes`]); their names are
+//! looked up ([`names`]), and what is found there is compared for real. Everything else is not looked at.
 //!
-//! This needs to understand the file system's tables ([`ext4`]) and the pool's ([`delta`]). Wherever
-//! anything is not as expected, both trees are walked instead, which is always right.
+//! This needs to understand the file system's tables ([`Format`]: [`ext4`], [`xfs`]) and the pool's
+//! ([`delta`]). Wherever anything is not as expected, both trees are walked instead, which is always right.
 //!
 //! Either way what is looked at is one instant of an active layer, a snapshot that is made for the
 //! comparison: its client may have it mounted, and waits for the moment in which that is taken.
 
 mod delta;
+mod disk;
 mod ext4;
+mod format;
 mod inodes;
 mod names;
+mod places;
+mod xfs;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -35,9 +38,9 @@ use crate::driver::{State, Usage};
 use crate::home::meta::Meta;
 use crate::id::LayerId;
 use ext4::Ext4;
-
-/// The inode number of a root directory of ext4.
-const ROOT_INO: u32 = 2;
+use format::Format;
+use places::Places;
+use xfs::Xfs;
 
 /// What a layer shows.
 struct Tree<'d> {
@@ -106,7 +109,7 @@ impl DeviceMapper {
             None => cow::diff::trees(None, &upper.root)?,
             Some(below) => {
                 let lower = self.sealed(self.shown(&*self.meta(below)?)?.0)?;
-                let written = self.written(id, &upper, &lower);
+                let written = self.written(id, below, &upper, &lower);
                 let told = written.and_then(|(touched, bytes)| {
                     own = Some(bytes);
                     cow::diff::touched(&lower.root, &upper.root, &touched)
@@ -124,33 +127,46 @@ impl DeviceMapper {
     ///
     /// # Errors
     /// Whatever makes it uncertain that nothing else was.
-    fn written(&self, id: &LayerId, upper: &Tree<'_>, lower: &Tree<'_>) -> Result<(Touched, u64)> {
-        let unsure = |reason: &str| {
-            Err(Error::refused("compare devices", "", reason.to_owned(), ErrorKind::Unsupported))
-        };
-        if self.volumes.fs != FileSystem::Ext4 {
-            return unsure(&format!("{} is not read", self.volumes.fs.name()));
+    fn written(
+        &self,
+        id: &LayerId,
+        below: &LayerId,
+        upper: &Tree<'_>,
+        lower: &Tree<'_>,
+    ) -> Result<(Touched, u64)> {
+        self.require_dated(id, below)?;
+        match self.volumes.fs {
+            FileSystem::Ext4 => self.written_in::<Ext4>(id, upper, lower),
+            FileSystem::Xfs => self.written_in::<Xfs>(id, upper, lower),
         }
+    }
+
+    fn written_in<F: Format>(
+        &self,
+        id: &LayerId,
+        upper: &Tree<'_>,
+        lower: &Tree<'_>,
+    ) -> Result<(Touched, u64)> {
         let (Some(above), Some(below)) = (upper.steady, lower.steady) else {
-            return unsure("it may be in use");
+            return Err(unsure("it may be in use"));
         };
-        let open = |thin: Thin| Ext4::open(dm::node(&self.pool.device_name(thin.id)));
+        let open = |thin: Thin| F::open(dm::node(&self.pool.device_name(thin.id)));
         let (upper_fs, lower_fs) = (open(above)?, open(below)?);
         upper_fs.compare(&lower_fs)?;
         if above.size != below.size {
-            return unsure("it was enlarged");
+            return Err(unsure("it was enlarged"));
         }
-        let mut tables = upper_fs.tables();
+        let mut places = Places::new(upper_fs.places()?, upper_fs.inode_size());
         let mut own = 0;
         self.parts([below.id, above.id], |part, is_above| {
             if is_above {
                 own += part.end - part.start;
             }
-            tables.touch(part);
+            places.touch(part);
         })?;
-        let found = inodes::compare(&lower_fs, &upper_fs, tables)?;
-        let per_group = upper_fs.superblock.inodes_per_group;
-        let names = names::find(&upper.root, &found.inodes, per_group.into())?;
+        let found = inodes::compare(&lower_fs, &upper_fs, places)?;
+        let numbers = (upper_fs.root(), upper_fs.per_group());
+        let names = names::find(&upper.root, &found.inodes, numbers)?;
         tracing::debug!(
             layer = %id,
             inodes = found.looked_at,
@@ -160,6 +176,19 @@ impl DeviceMapper {
         );
         let touched = Touched { inodes: found.inodes.into_keys().collect(), names: names.ways };
         Ok((touched, own))
+    }
+
+    /// Sees that no layer from `id` down to the one above `below` was mended without a date.
+    fn require_dated(&self, id: &LayerId, below: &LayerId) -> Result<()> {
+        let mut id = id.clone();
+        while id != *below {
+            let meta = self.meta(&id)?;
+            if meta.state != State::View && self.device(&id)?.mended {
+                return Err(unsure("it was mended"));
+            }
+            id = meta.parent.clone().ok_or_else(|| unsure("one is not made of the other"))?;
+        }
+        Ok(())
     }
 
     /// The bytes of the pool that a device does not share with the one that it is a snapshot of.
@@ -226,4 +255,8 @@ impl DeviceMapper {
             })
         })
     }
+}
+
+fn unsure(reason: &str) -> Error {
+    Error::refused("compare devices", "", reason.to_owned(), ErrorKind::Unsupported)
 }

@@ -7,6 +7,7 @@ use cow::error::Result as CowResult;
 
 use super::dm::{Thin, ThinId, Use};
 use super::layer::{self, Device};
+use super::options::FileSystem;
 use super::pool::Mode;
 use super::{DeviceMapper, NAME};
 use crate::call::HomeCall;
@@ -124,11 +125,36 @@ impl DeviceMapper {
             // block. The journal keeps what it has until there is space.
             return Ok(None);
         }
-        let damage = self.volumes.check(&held.name, active, mend && active)?;
+        let damage = if mend && active {
+            self.mend_volume(&layer.id, device, &held.name)?
+        } else {
+            self.volumes.check(&held.name, active, false)?
+        };
         // What a repair leaves is for the next check to say; what was promised is a person's to mend.
         Ok(damage.filter(|_| !mend).and_then(|damage| {
             finding(Some(layer.id.clone()), format!("its file system: {damage}"), active)
         }))
+    }
+
+    /// Mends the file system of an active layer; what stays wrong.
+    fn mend_volume(
+        &self,
+        id: &LayerId,
+        mut device: Device,
+        name: &str,
+    ) -> CowResult<Option<String>> {
+        if self.volumes.fs == FileSystem::Xfs {
+            // xfs_repair dates neither what it mends nor itself, so that a comparison would not see it.
+            if self.volumes.check(name, true, false)?.is_none() {
+                return Ok(None);
+            }
+            let dir = self.home.open_in_layer(id, ".")?;
+            device.mended = true;
+            device.write(&dir)?;
+            rustix::fs::syncfs(&dir)
+                .map_err(|errno| cow::Error::sys("syncfs", layer::FILE, errno))?;
+        }
+        self.volumes.check(name, true, true)
     }
 }
 

@@ -36,12 +36,16 @@ pub(super) struct Device {
     /// The bytes of the pool that it did not share with its parent's device when it was committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) own: Option<u64>,
+    /// Whether its file system was mended without a date on what was changed by that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) mended: bool,
 }
 
 impl Device {
     /// A new layer's.
     pub(super) fn new(thin: Thin) -> Self {
-        Self { version: VERSION, device: thin.id, size: thin.size, sealed: None, own: None }
+        let Thin { id: device, size } = thin;
+        Self { version: VERSION, device, size, sealed: None, own: None, mended: false }
     }
 
     /// The same layer's, with the device that it is to have when it is committed.
@@ -108,8 +112,11 @@ mod tests {
         let fd = std::fs::File::open(dir.path()).unwrap();
         let thin = Thin { id: 7, size: 1 << 30 };
         let device = Device { own: Some(4096), ..Device::new(thin) };
-        device.write(&fd).unwrap();
-        assert_eq!(Device::read(&fd).unwrap(), device);
+        for mended in [true, false] {
+            let device = Device { mended, ..device };
+            device.write(&fd).unwrap();
+            assert_eq!(Device::read(&fd).unwrap(), device);
+        }
         assert_eq!(device.thin(State::Active), thin);
         let sound = serde_json::to_string(&device).unwrap();
         for (from, to, reason) in [

@@ -128,6 +128,14 @@ impl Bench {
 
     /// Has the file system of a layer that nobody has mounted checked and dated.
     pub(crate) fn fsck(&self, name: &str) {
+        self.on_device(name, |node| {
+            let checked = Command::new("e2fsck").args(["-f", "-p"]).arg(node).finish();
+            assert!(matches!(checked.code, Some(0 | 1)), "{checked:?}");
+        });
+    }
+
+    /// Does something with the device of a layer that nobody has mounted.
+    pub(crate) fn on_device(&self, name: &str, work: impl FnOnce(&Path)) {
         self.mount(name);
         let keys = self.driver().metadata(&id(name)).expect(name);
         let (number, device) = (&keys["DeviceId"], &keys["DeviceName"]);
@@ -135,13 +143,12 @@ impl Bench {
         self.unmount(name);
         // The device went with its mount.
         let table = format!("0 {} thin /dev/mapper/{POOL} {number}", size / 512);
-        let name = format!("{device}-fsck");
+        let name = format!("{device}-work");
         Command::new("dmsetup").args(["create", &name, "--table", &table]).finish().ok();
         let node = Path::new("/dev/mapper").join(&name);
         Command::new("dmsetup").args(["mknodes", &name]).finish().ok();
-        let checked = Command::new("e2fsck").args(["-f", "-p"]).arg(&node).finish();
-        Command::new("dmsetup").args(["remove", &name]).finish().ok();
-        assert!(matches!(checked.code, Some(0 | 1)), "{checked:?}");
+        work(&node);
+        Command::new("dmsetup").args(["remove", "--retry", &name]).finish().ok();
     }
 }
 

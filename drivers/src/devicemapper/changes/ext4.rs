@@ -5,14 +5,18 @@
 //! little-endian. A file system with a feature that is not known here is refused: it might keep its
 //! inodes elsewhere, or change them unseen.
 
-use std::fs::File;
-use std::ops::Range;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+mod inode;
 
-use cow::error::{Error, ErrorKind, Result};
-use rustix::fs::Advice;
+use std::path::PathBuf;
+
+use cow::error::Result;
+
+use super::disk::Disk;
+use super::format::Format;
+use super::places::Place;
+
+/// The inode number of a root directory.
+const ROOT_INO: u32 = 2;
 
 /// Where the superblock is, and how long.
 const SUPERBLOCK: u64 = 1024;
@@ -37,35 +41,35 @@ const SUMS: u32 = 0x400;
 /// The longest table of group descriptors that is read: that of 64 TiB.
 const MAX_DESCRIPTORS: u64 = 32 << 20;
 
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 /// What is read of a superblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Superblock {
-    pub(super) inodes: u32,
+struct Superblock {
+    inodes: u32,
     blocks: u64,
     block_size: u64,
     first_data_block: u32,
     blocks_per_group: u32,
-    pub(super) inodes_per_group: u32,
-    pub(super) inode_size: u64,
+    inodes_per_group: u32,
+    inode_size: u64,
     descriptor_size: u64,
     incompatible: u32,
-    pub(super) has_sums: bool,
+    has_sums: bool,
     uuid: [u8; 16],
     made: u32,
     /// When `e2fsck` was here last: what it mends it does not date.
     checked: u32,
     /// The first number that is not the file system's own.
-    pub(super) first_free: u32,
+    first_free: u32,
     /// The file that lists deleted files which are still open; it has no name.
-    pub(super) orphan_file: u32,
+    orphan_file: u32,
 }
 
 impl Superblock {
@@ -137,77 +141,74 @@ impl Superblock {
     }
 
     /// Whether a number is an inode's that has a place in the tree: the root, or no special file.
-    pub(super) fn has_place(&self, ino: u32) -> bool {
-        ino == super::ROOT_INO || (ino >= self.first_free && ino != self.orphan_file)
+    fn has_place(&self, ino: u32) -> bool {
+        ino == ROOT_INO || (ino >= self.first_free && ino != self.orphan_file)
     }
 }
 
 /// An ext4 file system on a device to which nobody writes.
 #[derive(Debug)]
 pub(super) struct Ext4 {
-    device: File,
-    path: PathBuf,
-    pub(super) superblock: Superblock,
+    disk: Disk,
+    superblock: Superblock,
     /// Where each group's inode table begins, in bytes.
     tables: Vec<u64>,
 }
 
-impl Ext4 {
-    /// Reads what says where the inodes are.
-    ///
-    /// # Errors
-    /// `Unsupported`, with the reason, for a file system that is not wholly understood.
-    pub(super) fn open(path: PathBuf) -> Result<Self> {
-        let device = File::open(&path).map_err(|error| Error::sys("open", &path, error))?;
-        // Only what is asked for: inode tables are looked at here and there.
-        rustix::fs::fadvise(device.as_fd(), 0, None, Advice::Random)
-            .map_err(|errno| Error::sys("fadvise", &path, errno))?;
+impl Format for Ext4 {
+    fn open(path: PathBuf) -> Result<Self> {
+        let disk = Disk::open(path, "read ext4")?;
         let mut bytes = [0; SUPERBLOCK_LEN];
-        read(&device, &path, &mut bytes, SUPERBLOCK)?;
-        let superblock = Superblock::parse(&bytes).map_err(|reason| refused(&path, reason))?;
+        disk.read(&mut bytes, SUPERBLOCK)?;
+        let superblock = Superblock::parse(&bytes).map_err(|reason| disk.refused(reason))?;
         let length = superblock.groups() * superblock.descriptor_size;
         if length > MAX_DESCRIPTORS {
-            return Err(refused(&path, format!("{} groups are too many", superblock.groups())));
+            return Err(disk.refused(format!("{} groups are too many", superblock.groups())));
         }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
         let at = u64::from(superblock.first_data_block + 1) * superblock.block_size;
-        read(&device, &path, &mut bytes, at)?;
-        let tables = tables(&superblock, &bytes).map_err(|reason| refused(&path, reason))?;
-        Ok(Self { device, path, superblock, tables })
+        disk.read(&mut bytes, at)?;
+        let tables = tables(&superblock, &bytes).map_err(|reason| disk.refused(reason))?;
+        Ok(Self { disk, superblock, tables })
     }
 
-    /// Sees that two are of one origin, and keep their inodes in the same places.
-    ///
-    /// # Errors
-    /// `Unsupported`, with the reason.
-    pub(super) fn compare(&self, other: &Self) -> Result<()> {
+    fn compare(&self, other: &Self) -> Result<()> {
         if self.superblock != other.superblock {
             let reason = format!("{:?} is not {:?}", self.superblock, other.superblock);
-            return Err(refused(&self.path, reason));
+            return Err(self.disk.refused(reason));
         }
         if self.tables != other.tables {
-            return Err(refused(&self.path, "its inode tables are elsewhere".to_owned()));
+            return Err(self.disk.refused("its inode tables are elsewhere"));
         }
         Ok(())
     }
 
-    /// The inode tables in the order of their places, each with its group.
-    pub(super) fn tables(&self) -> Tables {
-        let groups = self.tables.iter().zip(0..);
-        let mut places: Vec<_> = groups.map(|(&at, group)| (at, group)).collect();
-        places.sort_unstable();
-        Tables { places, superblock: self.superblock, inodes: Vec::new() }
+    fn disk(&self) -> &Disk {
+        &self.disk
     }
 
-    /// Reads inodes of one group as they are on the device; 0 is inode 1.
-    pub(super) fn read_inodes(&self, inodes: Range<u64>, into: &mut [u8]) -> Result<()> {
-        let per_group = u64::from(self.superblock.inodes_per_group);
-        let group = usize::try_from(inodes.start / per_group).unwrap_or(usize::MAX);
-        let Some(table) = self.tables.get(group) else {
-            return Err(refused(&self.path, format!("it has no inode {}", inodes.start + 1)));
-        };
-        let at = table + inodes.start % per_group * self.superblock.inode_size;
-        read(&self.device, &self.path, into, at)
+    fn inode_size(&self) -> u64 {
+        self.superblock.inode_size
+    }
+
+    fn root(&self) -> u64 {
+        ROOT_INO.into()
+    }
+
+    fn per_group(&self) -> u64 {
+        self.superblock.inodes_per_group.into()
+    }
+
+    fn places(&self) -> Result<Vec<Place>> {
+        let count = self.per_group();
+        let groups = self.tables.iter().zip(0..);
+        Ok(groups.map(|(&at, group)| Place { at, first: group * count + 1, count }).collect())
+    }
+
+    fn written(&self, ino: u64, below: &[u8], above: &[u8]) -> Result<Option<u32>> {
+        let ino = u32::try_from(ino).unwrap_or(u32::MAX);
+        let names = inode::names(above).filter(|_| self.superblock.has_place(ino));
+        Ok(names.filter(|_| !inode::is_same(below, above, self.superblock.has_sums)))
     }
 }
 
@@ -226,52 +227,6 @@ fn tables(superblock: &Superblock, bytes: &[u8]) -> std::result::Result<Vec<u64>
     };
     let places = bytes.chunks_exact(size).map(place).collect::<Option<Vec<_>>>();
     places.ok_or_else(|| "an inode table is not inside the file system".to_owned())
-}
-
-/// The inode tables, from which the changed inodes are picked.
-#[derive(Debug)]
-pub(super) struct Tables {
-    places: Vec<(u64, u64)>,
-    superblock: Superblock,
-    inodes: Vec<Range<u64>>,
-}
-
-impl Tables {
-    /// Notes the inodes that a part of the device has.
-    pub(super) fn touch(&mut self, part: Range<u64>) {
-        let length = self.superblock.table_len();
-        let first = self.places.partition_point(|&(at, _)| at + length <= part.start);
-        for &(at, group) in self.places[first..].iter().take_while(|&&(at, _)| at < part.end) {
-            let size = self.superblock.inode_size;
-            let index = group * u64::from(self.superblock.inodes_per_group);
-            let start = index + part.start.saturating_sub(at) / size;
-            let end = index + (part.end - at).min(length).div_ceil(size);
-            match self.inodes.last_mut() {
-                Some(last) if last.end == start => last.end = end,
-                _ => self.inodes.push(start..end),
-            }
-        }
-    }
-
-    /// All that were noted, each piece within one group; 0 is inode 1.
-    pub(super) fn into_pieces(self) -> impl Iterator<Item = Range<u64>> {
-        let per_group = u64::from(self.superblock.inodes_per_group);
-        self.inodes.into_iter().flat_map(move |all| {
-            let groups = all.start / per_group..all.end.div_ceil(per_group);
-            groups.map(move |group| {
-                let first = group * per_group;
-                all.start.max(first)..all.end.min(first + per_group)
-            })
-        })
-    }
-}
-
-fn read(device: &File, path: &Path, into: &mut [u8], at: u64) -> Result<()> {
-    device.read_exact_at(into, at).map_err(|error| Error::sys("pread", path, error))
-}
-
-fn refused(path: &Path, reason: String) -> Error {
-    Error::refused("read ext4", path, reason, ErrorKind::Unsupported)
 }
 
 #[cfg(test)]

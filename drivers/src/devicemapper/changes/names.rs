@@ -1,11 +1,11 @@
 //! The ways to inodes of which only the number is known.
 //!
-//! ext4 does not keep an inode's names with the inode, so they are looked for: directories are read,
+//! Neither ext4 nor xfs keeps an inode's names with the inode, so they are looked for: directories are read,
 //! which tells each name with its inode's number and kind, until all have been met. No file is looked
 //! at.
 //!
-//! Which directory comes next decides how many are read. ext4 gives a file the first free number of its
-//! directory's group, so that in a tree that was unpacked in order, files have the numbers after their
+//! Which directory comes next decides how many are read. Both give a file a free number of its directory's
+//! group, as a rule the first, so that in a tree that was unpacked in order, files have the numbers after their
 //! directory's: of the directories that are known and not read yet, the one next before a wanted
 //! inode is the likeliest to be above it. If it is not, more are read; in the end all.
 
@@ -19,8 +19,6 @@ use std::rc::Rc;
 use cow::error::Result;
 use cow::root::Root;
 use rustix::fs::{FileType, RawDir};
-
-use super::ROOT_INO;
 
 /// A directory on the way down from the root.
 #[derive(Debug)]
@@ -52,17 +50,22 @@ pub(super) struct Names {
 }
 
 /// Finds the names of inodes, of each so many as `wanted` says; less than all there are is an error of
-/// the file system, more are not looked for. Nobody may write to the tree.
-pub(super) fn find(root: &Root, wanted: &HashMap<u64, u32>, per_group: u64) -> Result<Names> {
-    let start = Step { above: None, ino: ROOT_INO.into(), name: OsString::new() };
+/// the file system, more are not looked for. Nobody may write to the tree. The numbers: the root's, and
+/// how many a group has.
+pub(super) fn find(
+    root: &Root,
+    wanted: &HashMap<u64, u32>,
+    (root_ino, per_group): (u64, u64),
+) -> Result<Names> {
+    let start = Step { above: None, ino: root_ino, name: OsString::new() };
     let mut search = Search {
         wanted: wanted.iter().map(|(&ino, &names)| (ino, names)).collect(),
         waiting: BTreeMap::from([(start.ino, Rc::new(start))]),
         per_group: per_group.max(1),
-        known: HashSet::from([u64::from(ROOT_INO)]),
+        known: HashSet::from([root_ino]),
         names: Names::default(),
     };
-    search.wanted.remove(&ROOT_INO.into());
+    search.wanted.remove(&root_ino);
     while let Some(step) = search.next() {
         search.read(root, &step)?;
     }

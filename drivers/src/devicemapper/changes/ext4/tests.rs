@@ -1,11 +1,16 @@
 //! Real file systems, made and changed by e2fsprogs.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use cow::error::ErrorKind;
+
 use super::*;
 use crate::devicemapper::changes::inodes;
+use crate::devicemapper::changes::places::Places;
 
 /// What mkfs.ext4 makes of 64 MiB.
 fn plain() -> Superblock {
@@ -98,40 +103,16 @@ fn tables_are_where_the_file_system_has_them() {
             rest.split_whitespace().next().unwrap().parse::<u64>().unwrap()
         };
         let expected = BTreeSet::from([ino("/dir3/file3"), ino("/dir5")]);
-        let mut tables = upper.tables();
-        tables.touch(0..64 << 20);
-        let found = inodes::compare(&lower, &upper, tables).unwrap();
+        let mut places = Places::new(upper.places().unwrap(), upper.inode_size());
+        places.touch(0..64 << 20);
+        let found = inodes::compare(&lower, &upper, places).unwrap();
         assert_eq!(found.inodes.keys().copied().collect::<BTreeSet<_>>(), expected, "{words:?}");
         assert_eq!(found.looked_at, u64::from(lower.superblock.inodes), "{words:?}: each once");
-        let mut tables = upper.tables();
-        (0..1024).for_each(|part| tables.touch(part << 16..(part + 1) << 16));
-        let found = inodes::compare(&lower, &upper, tables).unwrap();
+        let mut places = Places::new(upper.places().unwrap(), upper.inode_size());
+        (0..1024).for_each(|part| places.touch(part << 16..(part + 1) << 16));
+        let found = inodes::compare(&lower, &upper, places).unwrap();
         assert_eq!(found.inodes.keys().copied().collect::<BTreeSet<_>>(), expected, "{words:?}");
         assert_eq!(found.looked_at, u64::from(lower.superblock.inodes), "{words:?}: in parts");
-    }
-}
-
-#[test]
-fn a_part_names_the_inodes_in_it_alone() {
-    let superblock = plain();
-    // The second group's table comes first.
-    let of = |parts: &[(u64, u64)]| {
-        let places = vec![(1 << 20, 1), (4 << 20, 0)];
-        let mut tables = Tables { places, superblock, inodes: Vec::new() };
-        parts.iter().for_each(|&(start, end)| tables.touch(start..end));
-        tables.into_pieces().map(|piece| (piece.start, piece.end)).collect::<Vec<_>>()
-    };
-    let (first, second) = (1 << 20, 4 << 20);
-    for (parts, expected) in [
-        (&[(0, first)][..], &[][..]),
-        (&[(3 << 20, second)], &[]),
-        (&[(first, first + 512)], &[(8192, 8194)]),
-        (&[(first - 65_536, first + 257)], &[(8192, 8194)]),
-        (&[((6 << 20) - 256, 7 << 20)], &[(8191, 8192)]),
-        (&[(second, second + 256), (second + 256, second + 512)], &[(0, 2)]),
-        (&[(0, 64 << 20)], &[(8192, 16_384), (0, 8192)]),
-    ] {
-        assert_eq!(of(parts), expected, "{parts:?}");
     }
 }
 
