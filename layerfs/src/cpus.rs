@@ -27,13 +27,18 @@ pub fn stay_on(cpu: u16) -> Result<(), Errno> {
     rustix::thread::sched_setaffinity(None, &set)
 }
 
-/// Lets this thread run wherever the process may.
+/// Lets this thread run wherever the process may, and as threads do.
 ///
-/// A thread begins where the one that started it is kept.
+/// A thread begins where the one that started it is kept, and gives way if that one does.
 pub fn roam() {
     let set = of_process().and_then(|set| rustix::thread::sched_setaffinity(None, &set));
     if let Err(error) = set {
         tracing::debug!(%error, "a thread stays where it is kept");
+    }
+    if cow_sys::schedule::gives_way()
+        && let Err(error) = cow_sys::schedule::give_way(false)
+    {
+        tracing::debug!(%error, "a thread gives way as the one that started it");
     }
 }
 

@@ -180,7 +180,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("passthrough=0|1", "lets the kernel read and write the layers' files itself (1)"),
     ("prefetch=0|1", "lists directories whose names are looked up one by one (1)"),
     ("transport=auto|ring|device", "what carries requests: io_uring where it can be had (auto)"),
-    ("spin=0|1", "waits awake for a moment for the next request of a single client (1)"),
+    ("spin=0|1", "waits awake for a single client; on the ring, gives way to clients (1)"),
     ("allow_other, allow_root", "who may use the mount"),
     ("context=..., fast_ino=..., nfs_export=off, uuid=...", "accepted"),
     ("clone_fd, max_idle_threads=N, max_threads=N, auto_unmount", "accepted"),

@@ -14,6 +14,7 @@ pub mod map;
 pub mod memory;
 pub mod mount;
 pub mod mount_attr;
+pub mod schedule;
 pub mod signal;
 pub mod user_namespace;
 pub mod writeback;

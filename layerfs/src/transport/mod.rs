@@ -11,6 +11,7 @@
 mod abort;
 mod device;
 mod plan;
+mod polite;
 mod pool;
 mod ring;
 mod spin;
@@ -44,7 +45,7 @@ pub struct Session {
     must: bool,
     /// How many threads read the device.
     threads: usize,
-    /// Whether a reader of the device may wait awake.
+    /// Whether a reader of the device may wait awake, and a ring's thread give way.
     spin: bool,
     /// How the ring fails, to test that.
     fault: Option<RingFault>,
@@ -72,6 +73,8 @@ struct Crew<G> {
     failed: Arc<AtomicBool>,
     /// Which readers of the device wait, and how; none where all sleep.
     duty: Option<Arc<Duty>>,
+    /// Whether a ring's thread gives way to its clients.
+    polite: bool,
     gone: G,
 }
 
@@ -197,7 +200,8 @@ impl Session {
         // On a single CPU the client could not ask meanwhile.
         let parallel = thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
         let duty = (self.spin && parallel).then(Arc::default);
-        let crew = Crew { fs: Arc::clone(&self.fs), device, ends: sender, failed, duty, gone };
+        let fs = Arc::clone(&self.fs);
+        let crew = Crew { fs, device, ends: sender, failed, duty, polite: self.spin, gone };
         crew.read_device(0)?;
         let mut running = Running { connection: Connection::of(point), ends, over_ring: false };
         if let Some(plan) = &self.plan {

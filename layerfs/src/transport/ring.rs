@@ -9,6 +9,7 @@ use cow_sys::fuse_ring::{Entry, Event, Ring, Waker};
 use rustix::io::Errno;
 
 use super::plan::Plan;
+use super::polite::Polite;
 use super::pool::{Desk, Job, Pool};
 use super::{Answer, Crew, Failure, carry_out};
 use crate::cpus;
@@ -40,6 +41,7 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
         let (unwanted, report) = (Arc::clone(&unwanted), report.clone());
         let last = started + 1 == plan.threads.len();
         let (depth, payload) = (plan.depth, plan.payload as usize);
+        let polite = crew.polite;
         let spawned = crew.spawn(format!("layerfs-cpu{cpu}"), move || {
             // Where it may not run there, anywhere.
             if let Err(error) = cpus::stay_on(cpu) {
@@ -67,7 +69,8 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
                 _ => None,
             };
             let out = Out::default();
-            Server { fs, ring, pool, desk, out, unwanted, served: false, left }
+            let polite = polite.then(Polite::begin).flatten();
+            Server { fs, ring, pool, desk, out, unwanted, polite, served: false, left }
                 .serve()
                 .map_err(|error| Failure("serve the ring", error))
         });
@@ -96,6 +99,8 @@ struct Server {
     desk: Arc<Desk>,
     out: Out,
     unwanted: Arc<AtomicBool>,
+    /// How it gives way to its clients; none if it does not.
+    polite: Option<Polite>,
     /// Whether requests came over it: the kernel has switched over.
     served: bool,
     /// How many requests it answers before it fails, to test that.
@@ -108,6 +113,9 @@ impl Server {
         let mut events = Vec::new();
         loop {
             self.ring.wait(&mut events)?;
+            if let Some(polite) = &mut self.polite {
+                polite.note();
+            }
             let mut gone = false;
             for event in events.drain(..) {
                 match event {

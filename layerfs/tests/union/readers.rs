@@ -21,6 +21,15 @@ fn threads(server: u32, name: &str) -> Vec<PathBuf> {
     all.flatten().map(|thread| thread.path()).filter(named).collect()
 }
 
+/// Whether the kernel lets one run only where no other thread wants the CPU (`policy` of
+/// proc_pid_stat(5)).
+fn gives_way(thread: &Path) -> bool {
+    let stat = fs::read_to_string(thread.join("stat")).expect("its state");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let policy = fields.split(' ').nth(38).expect("a policy");
+    policy.parse() == Ok(nix::libc::SCHED_IDLE)
+}
+
 /// How many of them wait for each other, and not for the kernel.
 fn off_duty(threads: &[PathBuf]) -> usize {
     let futex = format!("{} ", nix::libc::SYS_futex);
@@ -121,6 +130,16 @@ fn root_only_those_who_answer_on_a_cpu_are_kept_there() {
     assert!(!others.is_empty(), "a thread of the pool");
     for thread in others {
         assert_eq!(allowed(&thread), everywhere, "{}", thread.display());
+        assert!(!gives_way(&thread), "{} as threads do", thread.display());
     }
+    // One that was kept from running has given it up for a while.
+    let rings = threads(server, "layerfs-cpu");
+    assert!(rings.iter().any(|thread| gives_way(thread)), "none gives way to its clients");
+    stage.unmount(&point);
+    let point = stage.background("m", &format!("transport=ring,spin=0,{layers}"));
+    let server = server_of(&point).expect("the serving process");
+    ask(&point, "one", 0..100);
+    let rings = threads(server, "layerfs-cpu");
+    assert!(!rings.iter().any(|thread| gives_way(thread)), "turned off");
     stage.unmount(&point);
 }
