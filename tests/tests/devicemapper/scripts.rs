@@ -20,7 +20,7 @@ fn run(script: &str, disks: &[u64], more: &[&Path]) -> Finished {
 
 #[test]
 fn a_pool_is_set_up_grows_is_full_and_recovers() {
-    if !uml::available() || !host::provides(&["buildah", "mmdebstrap"]) {
+    if !uml::available() || !host::provides(&["buildah", "mmdebstrap", "curl"]) {
         return;
     }
     let image = host::debian_image().join("docker.tar").canonicalize().expect("an image");
@@ -30,6 +30,14 @@ fn a_pool_is_set_up_grows_is_full_and_recovers() {
     for part in ["data extended", "dm.min_free_space", "works again", "ubdd"] {
         assert!(finished.stdout.contains(part), "{part}: {}", finished.stdout);
     }
+    // A pool that fills quickly may be full before it is seen to be low, and grows now and then.
+    let told = finished.stdout.lines().filter_map(|line| line.strip_prefix("pool "));
+    let told: Vec<_> = told.filter_map(|line| line.split(' ').next()).collect();
+    let (grown, states): (Vec<&str>, Vec<_>) = told.iter().partition(|action| **action == "extend");
+    let states: Vec<_> = states.into_iter().filter(|action| *action != "low").collect();
+    let expected = ["full", "recover", "add-device", "read-only", "recover"];
+    assert_eq!(states, expected, "what is told of the pool: {told:?}");
+    assert!(!grown.is_empty() && told.first() == Some(&"extend"), "it grew first: {told:?}");
 }
 
 #[test]

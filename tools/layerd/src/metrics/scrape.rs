@@ -193,12 +193,15 @@ fn pools(gauges: &mut Gauges, store: &Store) -> prometheus::Result<()> {
         .filter_map(|driver| Some((driver.name(), driver.pool()?.report().ok()?)))
         .collect();
     type Figure = fn(&PoolReport) -> u64;
-    let figures: [(&str, &str, Figure); 5] = [
+    let figures: [(&str, &str, Figure); 6] = [
         ("layerd_pool_data_used_bytes", "Data that layers use.", |pool| pool.data.used),
         ("layerd_pool_data_bytes", "Data that there is room for.", |pool| pool.data.total),
         ("layerd_pool_metadata_used_bytes", "Metadata in use.", |pool| pool.metadata.used),
         ("layerd_pool_metadata_bytes", "Room for metadata.", |pool| pool.metadata.total),
         ("layerd_pool_spare_bytes", "What a pool can still grow by.", |pool| pool.spare),
+        ("layerd_pool_writable", "Whether a pool takes all writes.", |pool| {
+            u64::from(pool.mode == "rw")
+        }),
     ];
     for (name, help, figure) in figures {
         let values = reports.iter().map(|(driver, pool)| ([*driver, &*pool.name], figure(pool)));

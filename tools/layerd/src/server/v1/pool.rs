@@ -11,6 +11,7 @@ use super::super::App;
 use super::super::error::ApiResult;
 use super::super::extract::Json;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::pools;
 use crate::store::Store;
 
 pub(super) async fn list(State(app): State<App>) -> ApiResult<Json<PoolList>> {
@@ -32,6 +33,10 @@ pub(super) async fn add_device(
         tracing::info!(driver = driver.name(), device = request.device, "add device");
         pool.add_device(Path::new(&request.device), request.force)
             .map_err(|error| Error::driver("add device", error))?;
+        if let Ok(report) = pool.report() {
+            let note = pools::note("add-device", driver.name(), &report);
+            store.events.tell(note.with("device", request.device));
+        }
         report(&*driver)
     });
     Ok(Json(pool.await?))
