@@ -43,7 +43,14 @@ fn mistakes_are_told() {
     write_image(&path);
     let file = path.to_str().expect("UTF-8");
     for (arguments, code, message) in [
-        (&["layers", "./nonexistent.tar"][..], 1, "nonexistent.tar"),
+        (
+            &["layers", "./nonexistent.tar"][..],
+            1,
+            "nonexistent.tar: No such file or directory (os error 2)\n",
+        ),
+        (&["diff", "@"], 2, "and what?"),
+        (&["diff", "--stat", "name"], 2, "<B>"),
+        (&["graph", "@"], 2, "import"),
         (&["layers", "@#9"], 1, "has no layer 9"),
         (&["layers", "@:other"], 1, "there is app:1"),
         (&["cat", "@"], 2, "TARGET:PATH"),

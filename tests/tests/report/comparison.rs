@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -87,11 +87,10 @@ fn a_comparison_says_what_diff_says_and_what_both_share() {
     assert!(page.contains("show the same files") && !page.contains("id=\"map\""), "{page}");
 }
 
-#[test]
-fn whatever_differs_in_a_file_is_told() {
-    let scratch = TempDir::new().expect("a directory");
+/// Two directories that differ in all that a file can differ in.
+fn directories(scratch: &Path) -> [PathBuf; 2] {
     let [a, b] = ["a", "b"].map(|name| {
-        let dir = scratch.path().join(name);
+        let dir = scratch.join(name);
         fs::create_dir(&dir).expect("a directory");
         dir
     });
@@ -116,6 +115,13 @@ fn whatever_differs_in_a_file_is_told() {
     fs::hard_link(b.join("named"), b.join("again")).expect("a name");
     fs::write(b.join("new"), "123").expect("a file");
     fs::hard_link(b.join("new"), b.join("newer")).expect("a name");
+    [a, b]
+}
+
+#[test]
+fn whatever_differs_in_a_file_is_told() {
+    let scratch = TempDir::new().expect("a directory");
+    let [a, b] = directories(scratch.path());
     let (a, b) = (a.to_str().expect("UTF-8"), b.to_str().expect("UTF-8"));
     let found = assert_agrees(a, b);
     let changes = found["changes"].as_array().expect("changes");
@@ -134,6 +140,13 @@ fn whatever_differs_in_a_file_is_told() {
     }
     for (path, bytes) in [("/kind", -7), ("/again", 0), ("/new", 3), ("/newer", 0)] {
         assert_eq!(change(path)["bytes"], json!(bytes), "bytes of {path}");
+    }
+    let texts = facts(&["diff", a, b, "--content"]);
+    for (path, text) in [("/again", "+1234"), ("/new", "+123"), ("/newer", "+123")] {
+        let mut changes = texts["changes"].as_array().expect("changes").iter();
+        let change = changes.find(|change| change["path"] == path).expect(path);
+        let told = change["diff"].as_str().is_some_and(|diff| diff.contains(text));
+        assert!(told, "each name of a file has its content: {change}");
     }
     let page = run(&["report", a, b]);
     for text in [

@@ -34,11 +34,22 @@ pub(crate) fn report(error: &anyhow::Error, code: u8) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    tell(&format!("{error:#}"));
+    tell(&message(error));
     if error.is::<Usage>() && code == FAILED {
         return ExitCode::from(USAGE);
     }
     ExitCode::from(code)
+}
+
+/// An error and its causes on a line. Many errors tell their cause themselves; it is not told again.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        match (told.is_empty(), told.ends_with(&cause)) {
+            (true, _) => cause,
+            (_, true) => told,
+            _ => format!("{told}: {cause}"),
+        }
+    })
 }
 
 /// Writes a line for the user on standard error.
@@ -57,6 +68,20 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let socket = layerd_api::ClientError::NotRunning { socket: "/s".into(), source: missing() };
+        let told = socket.to_string();
+        for (error, expected) in [
+            (anyhow::Error::from(missing()).context("open x"), format!("open x: {}", missing())),
+            (anyhow::Error::from(socket).context("look"), format!("look: {told}")),
+            (anyhow::anyhow!("alone"), "alone".to_owned()),
+        ] {
+            assert_eq!(message(&error), expected);
+        }
+    }
 
     #[test]
     fn a_broken_pipe_of_standard_output_is_told_from_others() {

@@ -43,6 +43,9 @@ pub(crate) fn lines(
     Ok(out.flush()?)
 }
 
+/// The widest column, in characters: what is longer moves the rest of its own line alone.
+const WIDEST: usize = 80;
+
 /// Aligns the tab-separated columns of lines.
 fn table(out: &mut impl Write, lines: &[String]) -> std::io::Result<()> {
     let rows: Vec<Vec<String>> =
@@ -51,18 +54,13 @@ fn table(out: &mut impl Write, lines: &[String]) -> std::io::Result<()> {
     for row in &rows {
         widths.resize(widths.len().max(row.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.chars().count().min(WIDEST));
         }
     }
     for row in &rows {
-        let last = row.len().saturating_sub(1);
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            if column == last {
-                writeln!(out, "{cell}")?;
-            } else {
-                write!(out, "{cell:width$}{:GAP$}", "")?;
-            }
-        }
+        let cells = row.iter().zip(&widths);
+        let line: String = cells.map(|(cell, width)| format!("{cell:width$}{:GAP$}", "")).collect();
+        writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }
@@ -88,6 +86,10 @@ mod tests {
             rendered("table {{.A}}\\t{{.B}}", &objects),
             "ALPHA           B\nü               x\na\\u{1b}longer   a long cell\n",
         );
+        let long = "x".repeat(WIDEST + 1);
+        let wide = [json!({"A": long, "B": ""}), json!({"A": "a", "B": "b"})];
+        let expected = format!("{:83}B\n{long}\n{:83}b\n", "ALPHA", "a");
+        assert_eq!(rendered("table {{.A}}\\t{{.B}}", &wide), expected, "one long cell");
         assert_eq!(rendered("table {{.A}}", &[]), "ALPHA\n", "a heading alone");
         assert_eq!(rendered("{{.B}}", &objects), "x\na long cell\n", "no heading");
     }

@@ -42,7 +42,11 @@ impl Paint {
             Colour::Changed => "33",
             Colour::Faint => "2",
         };
-        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.on && !text.is_empty() {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -54,6 +58,7 @@ mod tests {
     fn colour_is_only_for_terminals() {
         assert_eq!(Paint { on: false }.text(Colour::Added, "x"), "x");
         assert_eq!(Paint { on: true }.text(Colour::Added, "x"), "\x1b[32mx\x1b[0m");
+        assert_eq!(Paint { on: true }.text(Colour::Added, ""), "", "nothing needs no colour");
         assert!(!Paint::stdout().on || stdout().is_terminal(), "a pipe has no colour");
     }
 }

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use cow::compare::Differences;
 
 use crate::context::Session;
+use crate::exit::usage;
 use crate::inspect::{self, Target};
 use crate::names::printable;
 use crate::output;
@@ -23,19 +24,19 @@ use crate::template::Template;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Sizes before and after, and totals
-    #[arg(long)]
+    #[arg(long, requires = "b")]
     stat: bool,
     /// A unified diff of text files
-    #[arg(long, conflicts_with = "stat")]
+    #[arg(long, conflicts_with = "stat", requires = "b")]
     content: bool,
     /// Paths only
-    #[arg(long, conflicts_with_all = ["stat", "content"])]
+    #[arg(long, conflicts_with_all = ["stat", "content"], requires = "b")]
     name_only: bool,
     /// Differences that do not count
-    #[arg(long, value_name = "WHAT,...", value_delimiter = ',')]
+    #[arg(long, value_name = "WHAT,...", value_delimiter = ',', requires = "b")]
     ignore: Vec<What>,
-    /// A template: {{.Change}} {{.Path}} {{.What}} {{.OldSize}} {{.NewSize}}
-    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["stat", "content", "name_only"])]
+    /// A template: {{.Change}} {{.Path}} {{.What}} {{.OldSize}} {{.NewSize}} {{.Bytes}}
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["stat", "content", "name_only"], requires = "b")]
     format: Option<String>,
     /// A container for its changes, or the first of two
     #[arg(value_name = "A")]
@@ -94,6 +95,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn container(session: &Session, name: &str) -> anyhow::Result<ExitCode> {
+    if Target::parse(name)?.file.is_some() {
+        return Err(usage(format!(
+            "{name} and what? Of one thing a container's changes are shown"
+        )));
+    }
     let changes = session.context()?.client.container_changes(name)?;
     let mut out = session.out();
     if session.json {

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use crate::context::Session;
+use crate::exit::usage;
 use crate::graph::{self, Graph};
+use crate::inspect::Target;
 use crate::output;
 use crate::save::Output;
 
@@ -42,6 +44,11 @@ impl Args {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
+    for name in &args.images {
+        if Target::parse(name)?.file.is_some() {
+            return Err(usage(format!("graph draws what the store keeps: import {name} first")));
+        }
+    }
     let graph = Graph::of(&session.context()?.client, &args.images)?;
     let mut content = Vec::new();
     if session.json {

@@ -134,6 +134,7 @@ fn row(report: &LayerSpace, files: Option<u64>, full: Full) -> Value {
     let drivers: Vec<_> = layer.kept.iter().map(|kept| kept.driver.as_str()).collect();
     let driver = match &layer.blob {
         Some(blob) => blob.compression.clone(),
+        None if drivers.is_empty() => "-".to_owned(),
         None => drivers.join(","),
     };
     let step = layer.step.as_ref();

@@ -178,17 +178,13 @@ fn last_of_dirs(rows: &[Rolled<'_>]) -> Vec<bool> {
     last
 }
 
-fn changes(
-    session: &Session,
-    args: &Args,
-    subject: &Subject,
-    template: Option<&Template>,
-) -> anyhow::Result<ExitCode> {
+/// What the topmost layer did at a path and below it.
+fn gather_changes(subject: &Subject, path: &str) -> anyhow::Result<Vec<ChangeReport>> {
     let stack = subject.stack(Contents::Digest)?;
     let top = stack.layers().len().checked_sub(1).context("there are no layers")?;
     let tree = subject.tree(Contents::Digest)?;
-    let start = args.path.trim_matches('/').as_bytes();
-    let start = tree.lookup(&args.path)?.map_or(start, |file| file.path);
+    let start = path.trim_matches('/').as_bytes();
+    let start = tree.lookup(path)?.map_or(start, |file| file.path);
     let mut report = Vec::new();
     stack.walk(|history| {
         let Some(event) = history.events.iter().rev().find(|event| event.layer == top) else {
@@ -209,6 +205,16 @@ fn changes(
         let now = now.as_ref().map(FileFacts::of);
         report.push(ChangeReport { path: path_text(history.path), change, what, now });
     });
+    Ok(report)
+}
+
+fn changes(
+    session: &Session,
+    args: &Args,
+    subject: &Subject,
+    template: Option<&Template>,
+) -> anyhow::Result<ExitCode> {
+    let report = gather_changes(subject, &args.path)?;
     let mut out = session.out();
     if session.json {
         output::json(&mut out, &report)?;

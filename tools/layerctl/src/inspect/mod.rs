@@ -60,7 +60,13 @@ pub(crate) fn open_both(
 fn whole(session: &Session, target: &Target) -> anyhow::Result<Subject> {
     match &target.file {
         Some(file) => open_file(Path::new(file), target.image.as_deref()),
-        None => store::open(&session.context()?.client, &target.what),
+        None => store::open(&session.context()?.client, &target.what).map_err(|error| {
+            let what = &target.what;
+            match Path::new(what).is_dir() {
+                true => error.context(format!("the directory would be written ./{what}")),
+                false => error,
+            }
+        }),
     }
 }
 

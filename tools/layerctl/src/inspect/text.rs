@@ -60,9 +60,10 @@ impl Texts {
     }
 }
 
-/// Where the content of a file is stored: in the layer and row of its facts.
+/// Where the content of a file is stored: in the layer, and the row of its first name there, since others have the same
+/// content in the same place.
 fn key(file: &File<'_>) -> (usize, usize) {
-    (file.stored.layer(), file.stored.row())
+    (file.stored.layer(), file.facts.inode())
 }
 
 /// A unified diff of two contents, of which one may be missing; none for files that are no text.

@@ -20,6 +20,7 @@ pub(crate) fn value(change: &Change) -> Value {
         "What": change.what.join(","),
         "OldSize": size(&change.old),
         "NewSize": size(&change.new),
+        "Bytes": change.bytes,
     })
 }
 

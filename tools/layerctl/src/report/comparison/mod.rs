@@ -1,7 +1,7 @@
 //! A page about two images: in what the second differs from the first.
 //!
 //! The files that differ are those of `layerctl diff`, each side is what the page about one image says of it, and the
-//! lists of layers and build steps are laid side by side ([`align`]).
+//! lists of layers and build steps are laid side by side ([`mod@align`]).
 
 mod align;
 mod page;
