@@ -1,5 +1,5 @@
 //! containerd's snapshotter suite and Docker's graphtest, on every driver that this machine's kernel has;
-//! on devicemapper see `thin_suites.rs`.
+//! on devicemapper see `devicemapper/suites.rs`.
 
 use std::process::Command;
 

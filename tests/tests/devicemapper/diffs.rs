@@ -1,31 +1,20 @@
 //! The difference of layers on thin devices: it is what a walk over both trees finds, and costs what
 //! the change costs. In a guest, since this machine's kernel may have no device mapper.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    missing_docs
-)]
-
-#[path = "thin_diff/bench.rs"]
-mod bench;
-#[path = "thin_diff/cases.rs"]
 mod cases;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use bench::{Bench, Log};
 use tests::daemon::Finish as _;
 use tests::random::{self, Random};
 use tests::uml::{self, Guest};
 
-const FILE_SYSTEMS: [(&str, &[&str]); 2] = [("ext4", &[]), ("xfs", &["dm.fs=xfs"])];
+use crate::bench::{Bench, Log, id};
+use crate::deaths::die;
+use crate::{FILE_SYSTEMS, PATIENCE};
 
 /// How many random histories are compared.
 const ROUNDS: &str = "THIN_DIFF_ROUNDS";
@@ -35,18 +24,10 @@ fn differences_are_exact_and_cost_what_changed_in_a_guest() {
     if !uml::available() {
         return;
     }
-    let guest = Guest::new()
-        .disk(2048)
-        .variable("RUST_TEST_THREADS", "1")
-        .patience(Duration::from_secs(500));
     let rounds = std::env::var_os(ROUNDS);
+    let guest = Guest::new().patience(PATIENCE).disk(2048);
     let guest = rounds.into_iter().fold(guest, |guest, rounds| guest.variable(ROUNDS, rounds));
-    let me = std::env::current_exe().expect("the path of this program");
-    let finished = guest.run(&me, ["--ignored", "--nocapture", "--skip", "dies_"]);
-    println!("{}", finished.stdout);
-    assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
-    let result = finished.stdout.lines().find(|line| line.starts_with("test result: ok."));
-    assert!(result.is_some_and(|line| line.contains(" 6 passed")), "{}", finished.stdout);
+    print!("{}", guest.run_ignored("diffs::"));
 }
 
 /// Every kind of change, told as it is: while the layer is mounted, and of some when it is not, and after
@@ -129,16 +110,6 @@ fn random_work(bench: &Bench, seed: u64, label: &str) {
     }
 }
 
-/// Says to a process of its own on which home it is to die.
-const HOME: &str = "LAYERD_TEST_HOME";
-
-#[test]
-#[ignore = "runs in a guest"]
-fn dies_in_a_comparison() {
-    let home = std::env::var_os(HOME).expect("a home");
-    let _ = bench::open(home.as_ref(), &[]).changes(&bench::id("2"), None);
-}
-
 #[test]
 #[ignore = "runs in a guest"]
 fn a_crash_in_a_comparison_leaves_what_repair_deletes() {
@@ -148,16 +119,7 @@ fn a_crash_in_a_comparison_leaves_what_repair_deletes() {
     bench.create("2", Some("1"));
     fs::write(bench.mount("2").join("new"), "x").unwrap();
     bench.unmount("2");
-    bench.reopen_after(|home| {
-        let me = std::env::current_exe().expect("the path of this program");
-        let output = Command::new(me)
-            .args(["--ignored", "--exact", "dies_in_a_comparison"])
-            .env(HOME, home)
-            .env("LAYERD_CRASH_AT", "snapshot lent")
-            .output();
-        let output = output.expect("a process");
-        assert_eq!(output.status.signal(), Some(9), "it was not killed: {output:?}");
-    });
+    bench.reopen_after(|home| die("dies_in_a_comparison", "snapshot lent", home));
     let findings = bench.findings();
     assert!(findings.len() == 1 && findings[0].contains("belongs to no layer"), "{findings:?}");
     bench.driver().repair().expect("repair");
@@ -166,7 +128,7 @@ fn a_crash_in_a_comparison_leaves_what_repair_deletes() {
     // More numbers than one window has are taken, and none is left behind.
     bench.mount("2");
     for number in 0..70 {
-        let held = bench.driver().diff(&bench::id("2"), None, &mut std::io::sink());
+        let held = bench.driver().diff(&id("2"), None, &mut std::io::sink());
         held.unwrap_or_else(|error| panic!("diff {number}: {error}"));
     }
     bench.unmount("2");

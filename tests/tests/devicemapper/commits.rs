@@ -1,55 +1,30 @@
 //! Commits and sizes of layers that their clients have mounted, on thin devices: what is committed is one
 //! instant, whole and clean, and the client goes on. In a guest.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    missing_docs
-)]
-
-#[path = "thin_diff/bench.rs"]
-#[allow(dead_code)]
-mod bench;
-#[path = "thin_commit/client.rs"]
 mod client;
-#[path = "thin_commit/crashes.rs"]
 mod crashes;
-#[path = "thin_commit/limits.rs"]
 mod limits;
-#[path = "thin_commit/look.rs"]
 mod look;
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::time::Duration;
 
-use bench::{Bench, Log, id};
 use client::Client;
 use drivers::{Access, Usage};
 use tests::ops::{self, Op::*};
 use tests::uml::{self, Guest};
 
-const FILE_SYSTEMS: [(&str, &[&str]); 2] = [("ext4", &[]), ("xfs", &["dm.fs=xfs"])];
+use crate::bench::{Bench, Log, id};
+use crate::{FILE_SYSTEMS, PATIENCE};
 
 #[test]
 fn mounted_layers_are_committed_and_measured_in_a_guest() {
     if !uml::available() {
         return;
     }
-    let guest = Guest::new()
-        .disk(2048)
-        .variable("RUST_TEST_THREADS", "1")
-        .patience(Duration::from_secs(500));
-    let me = std::env::current_exe().expect("the path of this program");
-    let finished = guest.run(&me, ["--ignored", "--nocapture", "--skip", "dies_"]);
-    println!("{}", finished.stdout);
-    assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
-    let result = finished.stdout.lines().find(|line| line.starts_with("test result: ok."));
-    assert!(result.is_some_and(|line| line.contains(" 8 passed")), "{}", finished.stdout);
+    print!("{}", Guest::new().patience(PATIENCE).disk(2048).run_ignored("commits::"));
 }
 
 /// A layer "2" that its client has mounted, upon a committed one "1" that has the file `below`.

@@ -1,29 +1,12 @@
 //! A pool of files on loop devices, in a guest.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
-
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use drivers::{Access, CreateOptions, Driver, ErrorKind, LayerId};
 use tests::root::TempRoot;
-use tests::uml::{self, Guest};
 
 const MIB: u64 = 1 << 20;
-
-#[test]
-fn a_pool_of_files_grows_in_a_guest() {
-    if !uml::available() {
-        return;
-    }
-    let guest = Guest::new().patience(Duration::from_secs(120));
-    let me = std::env::current_exe().expect("the path of this program");
-    let finished = guest.run(&me, ["--ignored", "--nocapture"]);
-    assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
-    let result = finished.stdout.lines().find(|line| line.starts_with("test result: ok."));
-    assert!(result.is_some_and(|line| line.contains(" 1 passed")), "{}", finished.stdout);
-}
 
 fn open(home: &Path, sizes: &[&str]) -> Result<Box<dyn Driver>, drivers::Error> {
     let options = [&["dm.basesize=64m", "dm.min_free_space=0"], sizes].concat();
@@ -37,8 +20,8 @@ fn totals(driver: &dyn Driver) -> (u64, u64) {
 }
 
 #[test]
-#[ignore = "runs in a guest"]
-fn it_grows_whether_it_is_in_use_or_not() {
+#[ignore = "run in a guest by every_way_to_a_pool_is_gone"]
+fn in_this_kernel_a_pool_of_files_grows_whether_it_is_in_use_or_not() {
     let root = TempRoot::new("loop");
     let home = root.join("home");
     let layer: LayerId = "1".parse().unwrap();

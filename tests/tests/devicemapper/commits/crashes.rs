@@ -2,46 +2,13 @@
 //! another one, and nothing is lost or left.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
-use std::process::Command;
 
-use drivers::{LayerRecord, State};
+use drivers::State;
 
-use crate::bench::{self, Bench, id};
-use crate::client::Client;
-use crate::look::is_suspended;
-
-/// Says to a process of its own on which home it is to die.
-const HOME: &str = "LAYERD_TEST_HOME";
-
-fn home() -> Box<dyn drivers::Driver> {
-    bench::open(std::env::var_os(HOME).expect("a home").as_ref(), &[])
-}
-
-#[test]
-#[ignore = "runs in a guest"]
-fn dies_in_a_commit() {
-    let _ = home().commit(&id("2"), &LayerRecord::default());
-}
-
-#[test]
-#[ignore = "runs in a guest"]
-fn dies_in_a_measurement() {
-    let _ = home().usage(&id("2"));
-}
-
-/// Lets a process die at a point of what it does.
-fn die(test: &str, point: &str, home: &Path) {
-    let me = std::env::current_exe().expect("the path of this program");
-    let output = Command::new(me)
-        .args(["--ignored", "--exact", &format!("crashes::{test}")])
-        .env(HOME, home)
-        .env("LAYERD_CRASH_AT", point)
-        .output();
-    let output = output.expect("a process");
-    assert_eq!(output.status.signal(), Some(9), "{test}, {point}: it was not killed: {output:?}");
-}
+use super::client::Client;
+use super::look::is_suspended;
+use crate::bench::{Bench, id};
+use crate::deaths::die;
 
 /// What is killed, where, whether the client's device is frozen then, and what `check` says.
 const CASES: [(&str, &str, bool, &str); 8] = [

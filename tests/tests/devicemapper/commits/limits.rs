@@ -7,9 +7,9 @@ use std::process::Command;
 use drivers::{ErrorKind, LayerRecord, State};
 use tests::daemon::Finish as _;
 
+use super::client::Client;
+use super::look::{Raw, is_suspended};
 use crate::bench::{Bench, id};
-use crate::client::Client;
-use crate::look::{Raw, is_suspended};
 
 const BLOCK: u64 = 64 << 10;
 

@@ -1,16 +1,15 @@
 //! containerd's snapshotter suite and Docker's graphtest on thin devices, in a guest: what the engines want
 //! of their own drivers, commits and sizes of layers that are mounted among it.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
-
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use tests::daemon::Daemon;
 use tests::root::{TempRoot, mounts_below};
 use tests::uml::{self, Guest};
 use tests::{engines, host, programs};
+
+use crate::PATIENCE;
 
 /// Says in a guest where the suites are.
 const SUITES: &str = "LAYERD_TEST_SUITES";
@@ -37,7 +36,7 @@ fn run(test: &str) {
     // A guest has neither time nor room for compilers.
     let suites = engines::suites().canonicalize().expect("the suites");
     let _ = programs::path("layerd");
-    let guest = Guest::new().variable(SUITES, suites).patience(Duration::from_secs(500));
+    let guest = Guest::new().variable(SUITES, suites).patience(PATIENCE);
     print!("{}", guest.run_ignored(test));
 }
 
