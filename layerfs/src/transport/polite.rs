@@ -17,13 +17,15 @@ use cow_sys::schedule::{give_way, keep_io_priority};
 use rustix::thread::CapabilitySet;
 
 /// Who was away for longer may have been kept from running.
-const AWAY: Duration = Duration::from_millis(3);
+const AWAY: Duration = Duration::from_millis(1);
 /// And was, if it was ready to run for so much of it.
-const KEPT: Duration = Duration::from_millis(2);
+const KEPT: Duration = Duration::from_micros(500);
 /// So many requests are counted together: the client's own work is waited for as well.
 const WINDOW: u32 = 64;
+/// Who was ready to run for longer than this, in all of them, was kept from it by somebody else.
+const KEPT_OFTEN: Duration = Duration::from_millis(10);
 /// For how many requests it is given up, at first and at most.
-const REST: (u32, u32) = (500, 32_000);
+const REST: (u32, u32) = (8_000, 512_000);
 
 /// Whether to give way, by how long this thread waited for its CPU.
 #[derive(Debug)]
@@ -60,9 +62,9 @@ impl Watch {
             return false;
         }
         let waited = waited();
-        let kept = waited.saturating_sub(self.before) > KEPT;
+        let kept = waited.saturating_sub(self.before);
         self.before = waited;
-        if away >= AWAY && kept {
+        if away >= AWAY && kept > KEPT || kept > KEPT_OFTEN {
             self.gives = false;
             self.rest = self.next_rest;
             self.next_rest = (self.next_rest * 2).min(REST.1);
@@ -138,6 +140,12 @@ mod tests {
         assert!(!watch.note(10 * AWAY, || clock), "a client that slept");
         clock += AWAY;
         assert!(watch.note(AWAY, || clock) && !watch.gives, "somebody else had the CPU");
+        let mut watch = Watch::new(clock);
+        let given_up = (1..=WINDOW).find(|_| {
+            clock += AWAY / 4;
+            watch.note(AWAY / 4, || clock)
+        });
+        assert_eq!(given_up, Some(WINDOW), "for a little, again and again");
     }
 
     #[test]
