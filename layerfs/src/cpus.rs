@@ -14,17 +14,26 @@ pub fn of_process() -> Result<CpuSet, Errno> {
     rustix::thread::sched_getaffinity(Some(rustix::process::getpid()))
 }
 
-/// Keeps this thread on one CPU.
+/// Keeps this thread on one CPU, which is one of [`of_process`].
 ///
 /// # Errors
 /// `EINVAL` where it may not run there.
 pub fn stay_on(cpu: u16) -> Result<(), Errno> {
     let mut set = CpuSet::new();
-    if usize::from(cpu) >= CpuSet::MAX_CPU {
+    if usize::from(cpu) >= CpuSet::MAX_CPU || !of_process()?.is_set(cpu.into()) {
         return Err(Errno::INVAL);
     }
     set.set(cpu.into());
     rustix::thread::sched_setaffinity(None, &set)
+}
+
+/// The CPU on which a thread of whatever process is, or was when it last ran (`processor` of proc_pid_stat(5));
+/// none if it is not to be seen.
+pub fn of_thread(id: u32) -> Option<u16> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name before it may hold anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(36)?.parse().ok()
 }
 
 /// Lets this thread run wherever the process may, and as threads do.

@@ -89,7 +89,7 @@ pub struct Options {
     pub burst: Duration,
     /// What carries requests.
     pub transport: Transport,
-    /// Whether a reader of the device waits awake for the next request of a client that is alone.
+    /// Whether threads keep clients on their CPUs, or wait awake for one that is alone.
     pub spin: bool,
     /// How the ring fails, to test that.
     pub ring_fault: Option<RingFault>,
@@ -180,7 +180,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("passthrough=0|1", "lets the kernel read and write the layers' files itself (1)"),
     ("prefetch=0|1", "lists directories whose names are looked up one by one (1)"),
     ("transport=auto|ring|device", "what carries requests: io_uring where it can be had (auto)"),
-    ("spin=0|1", "waits awake for a single client; on the ring, gives way to clients (1)"),
+    ("spin=0|1", "waits for a single client on its CPU, or awake; gives way to clients (1)"),
     ("allow_other, allow_root", "who may use the mount"),
     ("context=..., fast_ino=..., nfs_export=off, uuid=...", "accepted"),
     ("clone_fd, max_idle_threads=N, max_threads=N, auto_unmount", "accepted"),

@@ -21,6 +21,8 @@ pub struct Stats {
     pub handed_over: AtomicU64,
     /// Requests that found a reader of the device awake.
     pub awaited: AtomicU64,
+    /// Requests that a reader of the device answered on the client's CPU.
+    pub beside: AtomicU64,
     /// Requests that ended with an error that is none of the caller's doing.
     pub faults: AtomicU64,
 }
@@ -35,6 +37,7 @@ impl Default for Stats {
             over_ring: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
+            beside: AtomicU64::new(0),
             faults: AtomicU64::new(0),
         }
     }
@@ -69,6 +72,7 @@ impl fmt::Display for Stats {
             ("over the ring", &self.over_ring),
             ("handed over", &self.handed_over),
             ("awaited", &self.awaited),
+            ("beside", &self.beside),
             ("faults", &self.faults),
         ] {
             writeln!(f, "{name:<16} {}", counter.load(Ordering::Relaxed))?;

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::seat::Seat;
 use super::spin::{Duty, Wait};
 use super::{Answer, Crew, Failure, carry_out};
 use crate::error::{Error, Result};
 use crate::fs::{Effort, Fs, MAX_WRITE};
+use crate::stats::Stats;
 use crate::wire::{Args, Header, InitIn, InitOut, OUT_HEADER, Out, op};
 
 /// Room for the largest write and its headers.
@@ -137,6 +139,7 @@ impl Reader {
     fn serve(&self) -> std::result::Result<(), Errno> {
         let mut buffer = vec![0; BUFFER];
         let mut out = Out::default();
+        let mut seat = Seat::default();
         if let Some(duty) = &self.duty {
             duty.join();
         }
@@ -156,14 +159,33 @@ impl Reader {
                 continue;
             };
             let long = self.fs.effort(&header, args) != Effort::Quick;
-            duty.take(header.pid, moves_data(&header, args), long);
+            let look = duty.take(header.pid, moves_data(&header, args), long);
+            if seat.is_kept() {
+                seat.leave();
+                duty.kept();
+            } else if long {
+                // It may need more of a CPU than somebody who gives way can have.
+                seat.leave();
+            } else if look {
+                duty.moved(seat.join(header.pid));
+            }
+            if seat.is_taken() {
+                Stats::add(&self.fs.stats.beside);
+            }
             // What a forgotten file takes to close is done when the client is on its way to its next
             // request, not when it has one already.
             let waited_for = answer(&self.fs, &self.device, &header, args, &mut out);
             if waited_for || out.left() > MANY {
                 out.let_go();
             }
-            let awake = duty.next(long, || out.let_go()) == Wait::Awake;
+            let wait = duty.next(long, || {
+                out.let_go();
+                seat.leave();
+            });
+            if wait == Wait::Asleep {
+                seat.leave();
+            }
+            let awake = wait == Wait::Awake && !seat.is_taken();
             if !(awake && duty.wait_awake(&self.device, &self.fs.stats)) {
                 out.let_go();
             }

@@ -14,6 +14,7 @@ mod plan;
 mod polite;
 mod pool;
 mod ring;
+mod seat;
 mod spin;
 
 use std::os::fd::OwnedFd;
@@ -45,7 +46,7 @@ pub struct Session {
     must: bool,
     /// How many threads read the device.
     threads: usize,
-    /// Whether a reader of the device may wait awake, and a ring's thread give way.
+    /// Whether a reader of the device may wait beside its client or awake, and a ring's thread give way.
     spin: bool,
     /// How the ring fails, to test that.
     fault: Option<RingFault>,

@@ -1,4 +1,5 @@
-//! Giving way to the client on the CPU of a ring's thread.
+//! Giving way to the client on the CPU of the thread that answers it: a ring's, or a reader of the device that
+//! has a [`seat`](super::seat) there.
 //!
 //! The kernel wakes a client where a CPU is idle. The one on which it asked is not at that moment, for the
 //! thread that answers runs there; so the client goes on elsewhere, after an interrupt from one CPU to
@@ -78,7 +79,7 @@ impl Watch {
     }
 }
 
-/// What a ring's thread that gives way to its clients keeps an eye on.
+/// What a thread that gives way to its clients keeps an eye on.
 #[derive(Debug)]
 pub(super) struct Polite {
     watch: Watch,
@@ -102,16 +103,16 @@ impl Polite {
         Some(Self { watch: Watch::new(waited), schedstat, last: Instant::now() })
     }
 
-    /// Notes that requests came.
-    pub(super) fn note(&mut self) {
+    /// Notes that requests came; says whether it has changed its ways.
+    pub(super) fn note(&mut self) -> bool {
         let now = Instant::now();
         let away = now - self.last;
         self.last = now;
-        if self.watch.note(away, || waited(&self.schedstat).unwrap_or_default())
-            && let Err(error) = give_way(self.watch.gives)
-        {
+        let changed = self.watch.note(away, || waited(&self.schedstat).unwrap_or_default());
+        if changed && let Err(error) = give_way(self.watch.gives) {
             tracing::debug!(%error, "a thread goes on as it did");
         }
+        changed
     }
 }
 

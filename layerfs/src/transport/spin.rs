@@ -9,8 +9,8 @@
 //! It is given up for a while where it does no good: the client takes its time, or waits for the very CPU
 //! that is spent on waiting for it, or somebody else wants that CPU.
 //!
-//! To keep the readers on the client's CPU is no way out: the kernel wakes the client wherever a CPU is idle,
-//! and that is another one, for its own is the reader's at that moment.
+//! Where the reader can be kept on the client's CPU no other needs to be awake, and it may sleep (see
+//! [`seat`](super::seat)).
 
 use std::os::fd::AsFd;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::seat::Beside;
 use crate::stats::Stats;
 use crate::union::lock;
 
@@ -33,7 +34,6 @@ const CHANGES: u32 = 4;
 const VAIN: u32 = 8;
 /// For how many windows it is given up, at first and at most.
 const REST: (u32, u32) = (16, 1024);
-
 /// Who asked lately, and whether one reader is enough.
 #[derive(Debug)]
 struct Watch {
@@ -51,21 +51,32 @@ struct Watch {
     rest: u32,
     /// For how many the next time.
     next_rest: u32,
+    /// Whether that one is to have a seat beside the client.
+    beside: Beside,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { client: 0, seen: 0, changes: 0, vain: 0, alone: false, rest: 0, next_rest: REST.0 }
+        Self {
+            client: 0,
+            seen: 0,
+            changes: 0,
+            vain: 0,
+            alone: false,
+            rest: 0,
+            next_rest: REST.0,
+            beside: Beside::default(),
+        }
     }
 }
 
 impl Watch {
     /// Notes whose request came, 0 if nobody's who waits for an answer; `data` if it moves much, which
-    /// several readers do better.
-    fn note(&mut self, client: u32, data: bool) {
+    /// several readers do better. Says whether the reader is to look where the client is.
+    fn note(&mut self, client: u32, data: bool) -> bool {
         if client == 0 {
             // Beside the ring nothing else comes over the device.
-            return;
+            return false;
         }
         if data || client != self.client {
             self.changes += 1;
@@ -75,7 +86,7 @@ impl Watch {
         let one = self.changes <= CHANGES;
         self.alone &= one;
         if self.seen < WINDOW {
-            return;
+            return false;
         }
         if self.alone && self.vain == 0 {
             self.next_rest = REST.0;
@@ -83,6 +94,7 @@ impl Watch {
         self.rest = self.rest.saturating_sub(1);
         self.alone = one && self.rest == 0;
         (self.seen, self.changes, self.vain) = (0, 0, 0);
+        self.alone & self.beside.is_wanted()
     }
 
     /// Notes that nothing came; `stolen` if others had the CPU.
@@ -127,7 +139,7 @@ pub(super) struct Duty {
 pub(super) enum Wait {
     /// It sleeps until the kernel wakes it.
     Asleep,
-    /// It looks for a moment before it does.
+    /// It looks for a moment before it does, unless it has a seat beside the client.
     Awake,
 }
 
@@ -148,13 +160,24 @@ impl Duty {
     }
 
     /// Notes a request that is about to be carried out: whose it is, whether it is one of many that move
-    /// data, and whether it takes long.
-    pub(super) fn take(&self, client: u32, data: bool, long: bool) {
+    /// data, and whether it takes long. Says whether to move to where the client is
+    /// ([`Self::moved`]).
+    pub(super) fn take(&self, client: u32, data: bool, long: bool) -> bool {
         self.change(|state| {
             state.waiting -= 1;
             state.long += usize::from(long);
-            state.watch.note(client, data);
-        });
+            state.watch.note(client, data)
+        })
+    }
+
+    /// Notes what came of that: whether this thread was on another CPU, or could not tell.
+    pub(super) fn moved(&self, apart: bool) {
+        self.change(|state| state.watch.beside.note(apart));
+    }
+
+    /// Notes that this thread was kept from running where the client is.
+    pub(super) fn kept(&self) {
+        self.change(|state| state.watch.beside.give_up());
     }
 
     /// Notes that a request was carried out, and says how to wait for the next; who is not needed stays here
@@ -209,7 +232,9 @@ mod tests {
 
     /// Whether one reader waits awake, alone, after requests of these clients.
     fn alone(watch: &mut Watch, clients: impl IntoIterator<Item = u32>) -> bool {
-        clients.into_iter().for_each(|client| watch.note(client, false));
+        clients.into_iter().for_each(|client| {
+            watch.note(client, false);
+        });
         watch.alone
     }
 
@@ -241,10 +266,20 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_looks_for_its_client_once_in_a_window() {
+        let mut watch = Watch::default();
+        let looks = times(7, 4 * WINDOW).filter(|client| watch.note(*client, false)).count();
+        assert_eq!(looks, 4, "one at the end of each");
+        watch.beside.give_up();
+        assert_eq!(times(7, 4 * WINDOW).filter(|client| watch.note(*client, false)).count(), 0);
+        assert!(watch.alone, "it waits awake then");
+    }
+
+    #[test]
     fn much_data_is_left_to_all() {
         let mut watch = Watch::default();
         assert!(alone(&mut watch, times(7, WINDOW)), "a single client");
-        (0..=CHANGES).for_each(|_| watch.note(7, true));
+        assert!((0..=CHANGES).all(|_| !watch.note(7, true)), "nothing to look for");
         assert!(!watch.alone, "reads ahead");
     }
 
