@@ -146,6 +146,9 @@ pub struct Containerd {
 impl Containerd {
     /// Starts it on a directory with the layerd at `socket`.
     ///
+    /// Its collector runs at its start and when a command waits for it, not after so many changes: it would take what
+    /// a test has made and not yet referred to.
+    ///
     /// # Panics
     /// When it does not start.
     #[must_use]
@@ -156,6 +159,7 @@ impl Containerd {
             "version = 2\nroot = {root:?}\nstate = {state:?}\n\
              disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
              [grpc]\naddress = {address:?}\n\
+             [plugins.\"io.containerd.gc.v1.scheduler\"]\nmutation_threshold = 0\n\
              [proxy_plugins.layerd]\ntype = \"snapshot\"\naddress = {layerd:?}\n",
             root = path("data"),
             state = path("state"),

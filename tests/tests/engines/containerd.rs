@@ -122,18 +122,11 @@ fn snapshot_verbs(root: &TempRoot, containerd: &Containerd, driver: &str) {
     let shows = |list: &str, key: &str, kind: &str| {
         list.lines().any(|line| line.starts_with(key) && line.trim_end().ends_with(kind))
     };
-    // Nothing refers to a view that `ctr` makes: containerd's collector, which runs after any change,
-    // may take it before it is looked at.
-    let list = (0..20).find_map(|_| {
-        let _ = containerd.ctr(["snapshot", "view", "look", "done"]);
-        let list = containerd.ctr(["snapshot", "ls"]).ok();
-        shows(&list, "look", "View").then_some(list)
-    });
-    let list = list.unwrap_or_else(|| panic!("{driver}: the view is not listed"));
+    containerd.ctr(["snapshot", "view", "look", "done"]).ok();
+    let list = containerd.ctr(["snapshot", "ls"]).ok();
+    assert!(shows(&list, "look", "View"), "{driver}: the view is not listed: {list}");
     assert!(shows(&list, "done", "Committed"), "{driver}: done is not committed: {list}");
-    let gone = containerd.ctr(["snapshot", "rm", "look"]);
-    let taken = gone.stderr.contains("not found");
-    assert!(gone.code == Some(0) || taken, "{driver}: the view is not removed: {gone:?}");
+    containerd.ctr(["snapshot", "rm", "look"]).ok();
     containerd.ctr(["snapshot", "rm", "done"]).ok();
 }
 
