@@ -21,7 +21,7 @@ fn answer(answer: libc::c_long) -> Result<libc::c_long> {
 /// The threads that it starts begin so as well.
 ///
 /// # Errors
-/// `PERM` for the way back without `CAP_SYS_NICE`.
+/// `PERM` for the way back without `CAP_SYS_NICE` in the first user namespace.
 pub fn give_way(gives: bool) -> Result<()> {
     let policy = if gives { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
     // SAFETY: the structure is plain numbers, for which zeros are valid.

@@ -12,10 +12,11 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cow_sys::schedule::{give_way, keep_io_priority};
-use rustix::thread::CapabilitySet;
 
 /// Who was away for longer may have been kept from running.
 const AWAY: Duration = Duration::from_millis(1);
@@ -91,8 +92,7 @@ pub(super) struct Polite {
 impl Polite {
     /// Makes this thread give way; none where it could not take that back.
     pub(super) fn begin() -> Option<Self> {
-        let sets = rustix::thread::capabilities(None).ok()?;
-        if !sets.effective.contains(CapabilitySet::SYS_NICE) {
+        if !can_be_taken_back() {
             return None;
         }
         let schedstat = File::open("/proc/thread-self/schedstat").ok()?;
@@ -114,6 +114,17 @@ impl Polite {
         }
         changed
     }
+}
+
+/// Whether a thread of this process that gives way can stop to: not by the capabilities of a user namespace.
+/// One that has nothing else to do finds out, for it may have to stay so.
+fn can_be_taken_back() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    let tried = || give_way(true).and_then(|()| give_way(false)).is_ok();
+    *CAN.get_or_init(|| {
+        let thread = thread::Builder::new().name("layerfs-trial".to_owned()).spawn(tried);
+        thread.is_ok_and(|thread| thread.join().unwrap_or(false))
+    })
 }
 
 /// How long this thread has waited for its CPU.

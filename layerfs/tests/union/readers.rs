@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,33 @@ fn root_one_reader_waits_for_a_single_client() {
     assert_eq!(counter(server, "awaited ") + counter(server, "beside "), 0, "turned off");
     assert_eq!(off_duty(&threads(server, "layerfs-")), 0, "all read");
     stage.unmount(&point);
+}
+
+/// Root of a user namespace may give way, and never take it back.
+#[test]
+fn root_in_a_user_namespace_nobody_gives_way() {
+    if !may_mount() {
+        return;
+    }
+    let stage = Stage::new();
+    let layers = stage.layers(&["low"], "top");
+    let point = stage.path("m");
+    let script = "\"$0\" -f -o \"$1\" \"$2\" & server=$!
+        i=0; until mountpoint -q \"$2\"; do i=$((i+1)); [ $i -lt 600 ]; sleep 0.1; done
+        i=0; while [ $i -lt 3000 ]; do [ ! -e \"$2/no$i\" ]; i=$((i+1)); done
+        for stat in /proc/$server/task/*/stat; do sed 's/.*) //' $stat | cut -d' ' -f39; done
+        umount \"$2\"; wait $server";
+    let ran = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-ec", script])
+        .args([env!("CARGO_BIN_EXE_layerfs"), &layers])
+        .arg(&point)
+        .output()
+        .expect("unshare");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    let failed = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}{failed}");
+    assert!(said.lines().count() > 1, "its threads: {said}{failed}");
+    assert!(said.lines().all(|policy| policy == "0"), "some are not as threads are: {said}");
 }
 
 #[test]
