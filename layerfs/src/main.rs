@@ -109,6 +109,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if typed.options.remount {
+        return match mount::remount(&typed.options, &typed.point) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error.into());
+                ExitCode::FAILURE
+            }
+        };
+    }
     let serves = std::env::var_os(CHILD).is_some();
     let done = if typed.foreground || serves { run(typed, serves) } else { detach() };
     match done {

@@ -39,7 +39,15 @@ fn flags(options: &Options) -> MountFlags {
             "suid" => (MountFlags::NOSUID, false),
             "noexec" => (MountFlags::NOEXEC, true),
             "exec" => (MountFlags::NOEXEC, false),
+            "nosymfollow" => (MountFlags::NOSYMFOLLOW, true),
+            "symfollow" => (MountFlags::NOSYMFOLLOW, false),
             "noatime" => (MountFlags::NOATIME, true),
+            "atime" => (MountFlags::NOATIME, false),
+            "strictatime" => (MountFlags::STRICTATIME, true),
+            "nostrictatime" => (MountFlags::STRICTATIME, false),
+            "relatime" => (MountFlags::RELATIME, true),
+            "norelatime" => (MountFlags::RELATIME, false),
+            "diratime" => (MountFlags::NODIRATIME, false),
             "nodiratime" => (MountFlags::NODIRATIME, true),
             "sync" => (MountFlags::SYNCHRONOUS, true),
             "dirsync" => (MountFlags::DIRSYNC, true),
@@ -47,7 +55,7 @@ fn flags(options: &Options) -> MountFlags {
         };
         flags.set(flag, set);
     }
-    if options.read_only || options.upper.is_none() {
+    if options.read_only || options.upper.is_none() && !options.remount {
         flags |= MountFlags::RDONLY;
     }
     flags
@@ -69,6 +77,17 @@ pub fn mount(options: &Options, point: &Path) -> Result<Mounted> {
         answer => answer?,
     };
     Ok(Mounted { device: Arc::new(device), point })
+}
+
+/// Gives the mount on `point` the flags that the options name, as `mount -o remount` asks for; it is the
+/// kernel that heeds them, and the options of the layers stay as they are.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn remount(options: &Options, point: &Path) -> Result<()> {
+    let point = point.canonicalize().map_err(|error| Error::sys("open", point, error))?;
+    rustix::mount::mount_remount(&point, flags(options), c"")
+        .map_err(|error| Error::sys("remount", &point, error))
 }
 
 fn direct(options: &Options, point: &Path) -> Result<OwnedFd> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::ids::{IdMap, Ids};
-use crate::union::Overrides;
+use crate::union::{Access, Overrides, Times};
 
 /// Long enough that the kernel never asks again; the union changes only through the mount.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -97,6 +97,10 @@ pub struct Options {
     pub allow: Allow,
     /// Options that the kernel itself takes as mount flags (`nodev`, `noatime`, ...).
     pub flags: Vec<String>,
+    /// Which reads of the upper layer change access times, by the same flags.
+    pub times: Times,
+    /// Whether a mount that is there gets other flags.
+    pub remount: bool,
     /// The source that /proc/mounts shows.
     pub source: Option<String>,
     /// Whether the mount refuses changes although it has an upper layer.
@@ -144,6 +148,8 @@ impl Default for Options {
             ring_fault: None,
             allow: Allow::Default,
             flags: Vec::new(),
+            times: Times::default(),
+            remount: false,
             source: None,
             read_only: false,
             debug: false,
@@ -184,7 +190,9 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("allow_other, allow_root", "who may use the mount"),
     ("context=..., fast_ino=..., nfs_export=off, uuid=...", "accepted"),
     ("clone_fd, max_idle_threads=N, max_threads=N, auto_unmount", "accepted"),
-    ("ro, rw, [no]dev, [no]suid, [no]exec, [no]atime, sync, dirsync", "mount flags"),
+    ("ro, rw, [no]dev, [no]suid, [no]exec, [no]symfollow, sync, dirsync", "mount flags"),
+    ("[no]atime, strictatime, relatime, [no]diratime", "which reads change access times"),
+    ("remount", "gives a mount that is there other mount flags"),
     ("fsname=NAME, debug", "the source in /proc/mounts; logging of requests"),
 ];
 
@@ -361,8 +369,11 @@ impl Options {
             "allow_other" | "allow_root" => self.allow = Allow::Other,
             "ro" => self.read_only = true,
             "rw" => self.read_only = false,
-            "nodev" | "dev" | "nosuid" | "suid" | "noexec" | "exec" | "noatime" | "atime"
-            | "relatime" | "nodiratime" | "sync" | "dirsync" => self.flags.push(name.to_owned()),
+            "nodev" | "dev" | "nosuid" | "suid" | "noexec" | "exec" | "nosymfollow"
+            | "symfollow" | "sync" | "dirsync" => self.flags.push(name.to_owned()),
+            "noatime" | "atime" | "strictatime" | "nostrictatime" | "relatime" | "norelatime"
+            | "nodiratime" | "diratime" => self.set_times(name),
+            "remount" => self.remount = true,
             "fsname" => self.source = Some(text.to_owned()),
             "debug" => self.debug = true,
             "metacopy" => self.metacopy = switch(name, text)?,
@@ -385,7 +396,15 @@ impl Options {
             | "plugins"
             | "subtype"
             | "default_permissions"
+            | "user_id"
+            | "group_id"
             | "lazytime"
+            | "nolazytime"
+            | "iversion"
+            | "noiversion"
+            | "nomand"
+            | "silent"
+            | "loud"
             | "async"
             | "user"
             | "defaults"
@@ -399,11 +418,29 @@ impl Options {
         Ok(())
     }
 
+    /// Takes a flag that says which reads change access times.
+    fn set_times(&mut self, name: &str) {
+        match name {
+            "noatime" => self.times.access = Some(Access::Never),
+            "strictatime" => self.times.access = Some(Access::Always),
+            "atime" | "relatime" | "nostrictatime" => {
+                self.times.access = Some(Access::Relative);
+            }
+            "nodiratime" => self.times.no_dirs = true,
+            "diratime" => self.times.no_dirs = false,
+            _ => {}
+        }
+        self.flags.push(name.to_owned());
+    }
+
     /// Checks what only the whole of the options can tell.
     ///
     /// # Errors
     /// No lower layer; an upper without a work directory.
     pub fn check(&self) -> Result<()> {
+        if self.remount {
+            return Ok(());
+        }
         if self.lower.is_empty() {
             return Err(Error::option("lowerdir=... is missing"));
         }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid};
@@ -34,10 +35,17 @@ impl Fs {
     pub(super) fn op_getattr(&self, header: &Header, out: &mut Out) -> Result<(), Errno> {
         let asked = self.table.get(header.node)?;
         let node = asked.live();
-        let ttl = if node.id == asked.id { self.options.timeout } else { Duration::ZERO };
+        let ttl = self.attr_ttl(&node, &asked);
         let attr = self.attr(&node, &self.stat(&node)?);
         out.attr_out(&attr, ttl);
         Ok(())
+    }
+
+    /// How long the kernel may keep the attributes of a node that was asked for, maybe under the number
+    /// of the one whose place it took.
+    pub(super) fn attr_ttl(&self, node: &Node, asked: &Node) -> Duration {
+        let changes = node.id != asked.id || node.mapped.load(Ordering::Acquire);
+        if changes { Duration::ZERO } else { self.options.timeout }
     }
 
     pub(super) fn op_readlink(&self, header: &Header, out: &mut Out) -> Result<(), Errno> {
@@ -126,7 +134,7 @@ impl Fs {
         if set.has(SetAttr::ATIME | SetAttr::MTIME) {
             touch(&target, &set)?;
         }
-        let ttl = if node.id == asked.id { self.options.timeout } else { Duration::ZERO };
+        let ttl = self.attr_ttl(&node, &asked);
         let attr = self.attr(&node, &self.stat(&node)?);
         out.attr_out(&attr, ttl);
         Ok(())
@@ -179,9 +187,23 @@ impl Fs {
         let target = self.target(node)?;
         if self.union.overrides_upper() {
             let (fd, name) = target.at();
-            return self.union.set_owned(fd, name, Owned { mode: kept, ..owned }).map(drop);
+            self.union.set_owned(fd, name, Owned { mode: kept, ..owned })?;
+        } else {
+            chmod(&target, kept & 0o7777)?;
         }
-        chmod(&target, kept & 0o7777)
+        // The kernel expects a write to change the times and the size, but not the mode.
+        self.forget_attributes(node.id);
+        Ok(())
+    }
+
+    /// Drops the set-gid bit, as a change of the mode by somebody outside of the group does.
+    pub(super) fn drop_set_gid(&self, node: &Node) -> Result<(), Errno> {
+        let owned = Owned::of(&self.stat(node)?);
+        if owned.mode & 0o2000 == 0 {
+            return Ok(());
+        }
+        // An upper that keeps modes in attributes keeps no ACLs.
+        chmod(&self.target(node)?, owned.mode & 0o5777)
     }
 
     pub(super) fn op_statfs(&self, out: &mut Out) -> Result<(), Errno> {

@@ -57,6 +57,11 @@ impl New<'_> {
 /// The attribute that new files take over from their directory.
 pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
 
+/// Whether a file is opened to be read and written, as it must be to be written through a map.
+fn is_both(flags: u32) -> bool {
+    OFlags::from_bits_retain(flags) & OFlags::RWMODE == OFlags::RDWR
+}
+
 fn has_default_acl(upper: &RealDir, dir: &OwnedFd) -> bool {
     let acl = OsStr::new(DEFAULT_ACL);
     upper.has_default_acl(|| cow_sys::xattr::get(dir, OsStr::new(""), acl).is_ok())
@@ -123,13 +128,15 @@ impl Fs {
         mut args: Args<'_>,
         out: &mut Out,
     ) -> Result<(), Errno> {
-        let _flags = args.u32()?;
+        let both = is_both(args.u32()?);
         let (mode, umask) = (args.u32()?, args.u32()?);
         args.u32()?;
         let name = args.name()?;
         let new = self.new_file(header, Make::File, name, mode, umask);
-        let (entry, node, file) = self.make(header, &new)?;
+        let (mut entry, node, file) = self.make(header, &new)?;
         let (flags, backing) = self.open_new(&node, file, entry.attr.mode, out)?;
+        node.mapped.store(both && backing != 0, Ordering::Release);
+        entry.attr_ttl = self.attr_ttl(&node, &node);
         out.entry(&entry);
         out.open(0, flags, backing);
         Ok(())
@@ -171,7 +178,7 @@ impl Fs {
         mut args: Args<'_>,
         out: &mut Out,
     ) -> Result<(), Errno> {
-        let _flags = args.u32()?;
+        let both = is_both(args.u32()?);
         let (mode, umask) = (args.u32()?, args.u32()?);
         let parent = self.table.get(header.node)?;
         let upper = self.upper_dir(&parent)?;
@@ -196,6 +203,7 @@ impl Fs {
         self.files.fetch_add(1, Ordering::Relaxed);
         let node = self.table.insert_unnamed(self.union.shown(real), FileType::RegularFile, state);
         let (flags, backing) = self.opened(&node, true, None)?;
+        node.mapped.store(both && backing != 0, Ordering::Release);
         out.entry(&self.entry_of(&node)?);
         out.open(0, flags, backing);
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, SeekFrom};
@@ -143,6 +144,11 @@ impl Fs {
         /// `SEEK_DATA` and `SEEK_HOLE`, the only ones that the kernel asks about.
         const DATA: u32 = 3;
         const HOLE: u32 = 4;
+        if self.collects.load(Ordering::Relaxed) {
+            // What is written may not be in the file yet, and the kernel does not send it first: told so
+            // once, it answers by itself that all is data.
+            return Err(Errno::NOSYS);
+        }
         args.u64()?;
         let (offset, whence) = (args.u64()?, args.u32()?);
         let node = self.table.get(header.node)?;

@@ -36,6 +36,9 @@ impl Fs {
         let node = node.live();
         let upper = self.upper_dir(&parent)?;
         let dir = self.union.fds.get(&upper)?;
+        if self.is_copy(&node) {
+            self.union.set_impure(&upper, &dir);
+        }
         self.link_into(&node, &upper, &dir, name)?;
         self.union.drop_whiteout_file(&dir, name);
         {

@@ -102,8 +102,8 @@ impl Fs {
         };
         let stat = stat.or_else(|| self.stat(&node).ok()).unwrap_or(found.stat);
         let attr = self.attr(&node, &stat);
-        let ttl = self.options.timeout;
-        let entry = EntryOut { node: node.id, entry_ttl: ttl, attr_ttl: ttl, attr };
+        let (entry_ttl, attr_ttl) = (self.options.timeout, self.attr_ttl(&node, &node));
+        let entry = EntryOut { node: node.id, entry_ttl, attr_ttl, attr };
         Some((node, entry))
     }
 
@@ -144,14 +144,15 @@ impl Fs {
     /// of the index what the union shows of its names.
     fn links(&self, node: &Node, stat: &Statx) -> u32 {
         let state = node.state();
+        let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref());
         match &state.place {
+            Place::Dir(_) if orphan.is_some() => 0,
             Place::Dir(stack) if self.options.static_nlink || stack.len() > 1 => 1,
             Place::Dir(_) => stat.stx_nlink,
             Place::File { dir, name, .. } => {
                 if !self.union.index || !self.union.is_upper(dir) {
                     return stat.stx_nlink;
                 }
-                let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref());
                 // The index holds a link of its own, unless the upper layer has no name any more.
                 if stat.stx_nlink < 2 && orphan.is_none() && !self.union.is_index(dir) {
                     return stat.stx_nlink;
@@ -162,7 +163,8 @@ impl Fs {
                     (None, Err(_)) => 0,
                 };
                 let links = i64::from(stat.stx_nlink) + more;
-                u32::try_from(links).unwrap_or(stat.stx_nlink)
+                let names = stat.stx_nlink.saturating_sub(1);
+                u32::try_from(links).map_or(stat.stx_nlink, |links| links.max(names))
             }
         }
     }
@@ -172,7 +174,11 @@ impl Fs {
         let here = OsStr::new("");
         let state = node.state();
         if let Some(orphan) = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref()) {
-            return self.union.look(0, orphan, here);
+            let layer = match &state.place {
+                Place::Dir(stack) => stack.first().map_or(0, |top| top.layer),
+                Place::File { .. } => 0,
+            };
+            return self.union.look(layer, orphan, here);
         }
         match &state.place {
             Place::Dir(stack) => {
@@ -189,7 +195,7 @@ impl Fs {
     /// The reply for a node that is known to the kernel already or has just been made.
     pub(super) fn entry_of(&self, node: &Arc<Node>) -> Result<EntryOut, Errno> {
         let attr = self.attr(node, &self.stat(node)?);
-        let ttl = self.options.timeout;
-        Ok(EntryOut { node: node.id, entry_ttl: ttl, attr_ttl: ttl, attr })
+        let (entry_ttl, attr_ttl) = (self.options.timeout, self.attr_ttl(node, node));
+        Ok(EntryOut { node: node.id, entry_ttl, attr_ttl, attr })
     }
 }

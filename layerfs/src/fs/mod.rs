@@ -64,6 +64,10 @@ pub struct Fs {
     idle: idle::Idle,
     ahead: Ahead,
     passthrough: AtomicBool,
+    /// Whether the kernel keeps writes to itself for a while.
+    collects: AtomicBool,
+    /// Whether the kernel says with an attribute whether it drops the set-gid bit.
+    long_setxattr: AtomicBool,
     /// Real files that are open here, and how many there may be.
     files: AtomicUsize,
     file_limit: usize,
@@ -110,6 +114,8 @@ impl Fs {
             backings: OnceLock::new(),
             idle: idle::Idle::default(),
             passthrough: AtomicBool::new(false),
+            collects: AtomicBool::new(false),
+            long_setxattr: AtomicBool::new(false),
             files: AtomicUsize::new(0),
             file_limit: limit / 4,
             owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
@@ -125,13 +131,13 @@ impl Fs {
             | C::ATOMIC_O_TRUNC
             | C::DO_READDIRPLUS
             | C::READDIRPLUS_AUTO
-            | C::ASYNC_DIO
             | C::PARALLEL_DIROPS
             | C::MAX_PAGES
             | C::CACHE_SYMLINKS
             | C::NO_OPENDIR_SUPPORT
             | C::EXPLICIT_INVAL_DATA
             | C::HANDLE_KILLPRIV_V2
+            | C::SETXATTR_EXT
             | C::INIT_EXT;
         if self.options.acl && self.options.xattrs {
             wanted |= C::POSIX_ACL;
@@ -144,6 +150,9 @@ impl Fs {
             wanted |= C::WRITEBACK_CACHE;
         }
         self.passthrough.store(passthrough, Ordering::Relaxed);
+        let collects = wanted & offer.offered.0 & C::WRITEBACK_CACHE != 0;
+        self.collects.store(collects, Ordering::Relaxed);
+        self.long_setxattr.store(offer.offered.has(C::SETXATTR_EXT), Ordering::Relaxed);
         let _ = self.device.set(Arc::clone(device));
         let _ = self.backings.set(Registry::new(Arc::clone(device)));
         InitOut {

@@ -66,7 +66,12 @@ impl Fs {
             }
         }
         let run = flags.bits() & EXEC != 0;
+        let both = flags & OFlags::RWMODE == OFlags::RDWR;
         let (flags, backing) = self.opened(&node, write, None)?;
+        if both && backing != 0 && !node.mapped.swap(true, Ordering::AcqRel) {
+            // It may be written to through a map from now on.
+            self.forget_attributes(node.id);
+        }
         if run {
             node.state().extra().runs += 1;
         }

@@ -1,6 +1,7 @@
 //! Removing files and directories.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -157,8 +158,10 @@ impl Fs {
         let orphan = state.extra.as_ref().and_then(|extra| extra.orphan.as_ref());
         let here = OsStr::new("");
         match orphan {
-            Some(fd) => crate::union::stat(fd, here)
-                .is_ok_and(|stat| i64::from(stat.stx_nlink) + self.union.links(fd, here) <= names),
+            Some(fd) => crate::union::stat(fd, here).is_ok_and(|stat| {
+                let links = i64::from(stat.stx_nlink) + self.union.links(fd, here);
+                links <= names && stat.stx_nlink < 2
+            }),
             None => false,
         }
     }
@@ -233,12 +236,27 @@ impl Fs {
         }
         // Afterwards its inode may be that of a directory which somebody else has made.
         let node = self.table.find(found.id);
+        let dead = self.dying(node.as_ref(), inner)?;
         self.remove_dir(&parent, &stack, name, inner, in_upper)?;
         if let Some(node) = node {
-            let state = node.state();
+            let mut state = node.state();
+            state.extra().orphan = dead;
             self.unnamed(&found, &node, state, in_upper, (parent.id, name));
         }
         Ok(())
+    }
+
+    /// The fd of a directory that is about to be removed, if the kernel knows it: whoever has it open
+    /// must not be led to what gets its name.
+    pub(super) fn dying(
+        &self,
+        node: Option<&Arc<Node>>,
+        inner: &[Arc<RealDir>],
+    ) -> Result<Option<Arc<OwnedFd>>, Errno> {
+        match (node, inner.first()) {
+            (Some(_), Some(top)) => self.union.fds.get(top).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Takes a directory that shows nothing out of the union.

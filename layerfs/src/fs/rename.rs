@@ -154,6 +154,8 @@ impl Fs {
         let first = self.lift(from, source, to)?;
         let second = self.lift(to, victim, from)?;
         let (old, new) = (self.upper(from)?, self.upper(to)?);
+        self.note_copy(&first, &new);
+        self.note_copy(&second, &old);
         let (mut first, second) = hold(&first, Some(&second));
         let mut second = second.ok_or(Errno::INVAL)?;
         let tops = (top(&first), top(&second));
@@ -180,6 +182,7 @@ impl Fs {
         }
         let node = self.lift(from, source, to)?;
         let (old, new) = (self.upper(from)?, self.upper(to)?);
+        self.note_copy(&node, &new);
         let hide = hide || self.union.lower_has(&from.stack, from.name)?;
         let replaced = victim.and_then(|found| Some((found, self.table.find(found.id)?.live())));
         let (mut state, mut held) = hold(&node, replaced.as_ref().map(|(_, node)| node));
@@ -199,15 +202,40 @@ impl Fs {
             self.union.set_opaque(&new.fd, to.name)?;
             self.union.clear_dir(&new.fd, to.name)?;
         }
+        let dead = match victim.map(|victim| &victim.place) {
+            Some(Place::Dir(inner)) => {
+                self.dying(replaced.as_ref().map(|(_, node)| node), inner)?
+            }
+            _ => None,
+        };
         let top = top(&state);
         let moving = top.as_ref().map(|top| top.moving());
         self.swap_in(&node, from, &old, to, &new, hide)?;
         moved(&mut state, moving, to, &new.dir);
         drop(state);
-        if let (Some((found, victim)), Some(state)) = (&replaced, held.take()) {
+        if let (Some((found, victim)), Some(mut state)) = (&replaced, held.take()) {
+            if victim.is_dir() {
+                state.extra().orphan = dead;
+            }
             self.unnamed(found, victim, state, in_upper, (to.parent.id, to.name));
         }
         Ok(())
+    }
+
+    /// Marks a directory that is about to hold something whose inode number comes from below.
+    fn note_copy(&self, node: &Node, upper: &Upper) {
+        if self.is_copy(node) {
+            self.union.set_impure(&upper.dir, &upper.fd);
+        }
+    }
+
+    /// Whether the number that is shown for an upper file is not the one of its real inode.
+    pub(super) fn is_copy(&self, node: &Node) -> bool {
+        let state = node.state();
+        match &state.place {
+            Place::Dir(stack) => stack.len() > 1,
+            Place::File { .. } => self.union.shown(state.real) != node.ino,
+        }
     }
 
     /// The rename itself, with the whiteout that it leaves behind.

@@ -315,7 +315,9 @@ impl Fs {
             Some(data) => (&data.0, &data.1),
             None => (dir, name),
         };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
+        let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Nothing of a lower layer changes, not even the access time.
+        flags.set(OFlags::NOATIME, !self.union.is_upper(dir));
         let fd = self.union.fds.get(dir)?;
         match rustix::fs::openat(&*fd, &**name, flags, Mode::empty()) {
             // Only the owner may leave the access time alone.
@@ -327,7 +329,7 @@ impl Fs {
     }
 
     /// Tells the kernel that what it knows of a node's attributes holds no longer.
-    fn forget_attributes(&self, node: u64) {
+    pub(super) fn forget_attributes(&self, node: u64) {
         /// `FUSE_NOTIFY_INVAL_INODE`.
         const INVAL_INODE: i32 = 2;
         let Some(device) = self.device.get() else { return };

@@ -25,6 +25,9 @@ const ESCAPE: &[u8] = b"overlay.";
 /// without.
 const CAPABILITY: &str = "security.capability";
 
+/// `FUSE_SETXATTR_ACL_KILL_SGID`: who sets the ACL is neither in the file's group nor privileged.
+const ACL_KILL_SGID: u32 = 1 << 0;
+
 impl Fs {
     /// Whether an attribute of the layers is one that fuse-overlayfs, or this mount in its place, keeps
     /// for itself.
@@ -111,6 +114,10 @@ impl Fs {
     pub(super) fn op_setxattr(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {
         self.writable()?;
         let (size, flags) = (args.u32()?, args.u32()?);
+        let more = match self.long_setxattr.load(Ordering::Relaxed) {
+            true => (args.u32()?, args.u32()?).0,
+            false => 0,
+        };
         let attr = self.stored(args.string()?)?;
         let value = args.bytes(size as usize)?;
         let node = self.table.get(header.node)?.live();
@@ -129,6 +136,9 @@ impl Fs {
             }
         }
         let done = xattr::set(&*fd, &name, &attr, value);
+        if more & ACL_KILL_SGID != 0 && done.is_ok() {
+            self.drop_set_gid(&node.live())?;
+        }
         if *attr == *DEFAULT_ACL
             && let Place::Dir(stack) = &node.live().state().place
             && let Some(top) = stack.first()

@@ -28,6 +28,8 @@ pub struct Node {
     pub kind: FileType,
     /// Whether it was made through this mount and nobody has set an extended attribute since.
     pub bare: AtomicBool,
+    /// Whether somebody may have it mapped and write to it there, of which nobody is told.
+    pub mapped: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -83,7 +85,8 @@ pub struct File {
 impl Node {
     /// A node that no request knows yet.
     pub fn new(id: u64, ino: u64, kind: FileType, state: State) -> Arc<Self> {
-        Arc::new(Self { id, ino, kind, bare: AtomicBool::new(false), state: Mutex::new(state) })
+        let (bare, mapped) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { id, ino, kind, bare, mapped, state: Mutex::new(state) })
     }
 
     /// Locks what changes.

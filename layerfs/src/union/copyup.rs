@@ -293,8 +293,15 @@ impl Union {
         Ok(())
     }
 
+    /// Whether an upper directory is marked as one that holds copies.
+    pub(super) fn is_impure(&self, dir: &RealDir, fd: &OwnedFd) -> bool {
+        use std::sync::atomic::Ordering;
+        let known = dir.impure.load(Ordering::Relaxed);
+        known || xattr::get(fd, OsStr::new(""), &self.prefix.name("impure")).is_ok()
+    }
+
     /// Marks an upper directory as one that holds copies, for which inode numbers come from below.
-    pub(super) fn set_impure(&self, dir: &RealDir, fd: &OwnedFd) {
+    pub fn set_impure(&self, dir: &RealDir, fd: &OwnedFd) {
         use std::sync::atomic::Ordering;
         if !dir.impure.swap(true, Ordering::Relaxed) {
             let attr = self.prefix.name("impure");
@@ -303,6 +310,13 @@ impl Union {
                 let _ = xattr::set(fd, here, &attr, b"y");
             }
         }
+    }
+
+    /// Takes that mark away; the kernel lets nobody move anything there while a directory is listed.
+    pub(super) fn set_pure(&self, dir: &RealDir, fd: &OwnedFd) {
+        use std::sync::atomic::Ordering;
+        let _ = xattr::remove(fd, OsStr::new(""), &self.prefix.name("impure"));
+        dir.impure.store(false, Ordering::Relaxed);
     }
 
     /// Puts a finished copy into the index, and from there under its name, if that is known.

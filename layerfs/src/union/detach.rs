@@ -10,20 +10,63 @@ use std::path::{Path, PathBuf};
 use cow_sys::mount_attr::{self, Change, Propagation};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+
+/// Which reads of a layer change access times: whatever the mount of the union says of them, it is over the
+/// clone that its files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// What the clone is told; it is as its original otherwise.
+    pub access: Option<Access>,
+    /// Whether listing directories never does.
+    pub no_dirs: bool,
+}
+
+/// When reading a file changes its access time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Never.
+    Never,
+    /// Always.
+    Always,
+    /// Once a day, and after each change.
+    Relative,
+}
+
+impl Times {
+    /// Those of a layer that nothing is changed in.
+    pub(super) const NEVER: Self = Self { access: Some(Access::Never), no_dirs: true };
+
+    /// The properties of a mount to turn on and off.
+    fn attributes(self) -> (MountAttrFlags, MountAttrFlags) {
+        use MountAttrFlags as F;
+        let (mut on, off) = match self.access {
+            None => (F::empty(), F::empty()),
+            Some(Access::Never) => (F::MOUNT_ATTR_NOATIME, F::MOUNT_ATTR__ATIME),
+            Some(Access::Always) => (F::MOUNT_ATTR_STRICTATIME, F::MOUNT_ATTR__ATIME),
+            Some(Access::Relative) => (F::MOUNT_ATTR_RELATIME, F::MOUNT_ATTR__ATIME),
+        };
+        on.set(F::MOUNT_ATTR_NODIRATIME, self.no_dirs);
+        (on, off)
+    }
+}
 
 /// Opens directories once more, all on one clone of the mount that they are on: a rename or a link
 /// between two clones would be refused.
 ///
+/// `times` says which reads through it change access times.
+///
 /// None where the privileges or the kernel do not allow it (CAP_SYS_ADMIN, Linux 5.12), or where the
 /// directories are not on one mount; they are then used as they were opened.
-pub(super) fn detached(dirs: &[(&OwnedFd, &Path)]) -> Option<Vec<OwnedFd>> {
+pub(super) fn detached(dirs: &[(&OwnedFd, &Path)], times: Times) -> Option<Vec<OwnedFd>> {
     let paths: Option<Vec<PathBuf>> =
         dirs.iter().map(|(_, path)| path.canonicalize().ok()).collect();
     let paths = paths?;
     let base = paths.iter().skip(1).fold(paths.first()?.clone(), |base, path| common(&base, path));
     let tree = cow_sys::mount::bind(rustix::fs::CWD, &base, false).ok()?;
-    let private = Change { propagation: Some(Propagation::Private), ..Change::NOTHING };
-    mount_attr::set(&tree, &private, false).ok()?;
+    let (on, off) = times.attributes();
+    let change = Change { on, off, propagation: Some(Propagation::Private), ..Change::NOTHING };
+    mount_attr::set(&tree, &change, false).ok()?;
     let opened: Option<Vec<OwnedFd>> = dirs
         .iter()
         .zip(&paths)
@@ -81,7 +124,8 @@ mod tests {
         };
         let (upper_fd, work_fd) = (open(&upper), open(&work));
         // Without privileges there is nothing to look at: the directories stay as they are.
-        let Some(fds) = detached(&[(&upper_fd, &upper), (&work_fd, &work)]) else { return };
+        let dirs = [(&upper_fd, &*upper), (&work_fd, &*work)];
+        let Some(fds) = detached(&dirs, Times::default()) else { return };
         assert!(same(&fds[0], &upper_fd) && same(&fds[1], &work_fd), "the same directories");
         std::fs::write(work.join("f"), "x").expect("a file");
         let moved = rustix::fs::renameat(&fds[1], "f", &fds[0], "f");

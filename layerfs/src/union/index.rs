@@ -71,8 +71,9 @@ impl Union {
     /// What the upper's file system says.
     pub fn drop_unused(&self, dir: &Arc<RealDir>, name: &OsStr) -> Result<(), Errno> {
         let fd = self.fds.get(dir)?;
-        let links = i64::from(stat_at(&fd, name)?.stx_nlink) + self.links(&fd, name);
-        if links > 0 {
+        let real = stat_at(&fd, name)?.stx_nlink;
+        // Whoever links lower files under our feet makes the count wrong, but names in the upper layer stay.
+        if real > 1 || i64::from(real) + self.links(&fd, name) > 0 {
             return Ok(());
         }
         rustix::fs::unlinkat(&*fd, name, AtFlags::empty())

@@ -189,11 +189,17 @@ impl Union {
     /// of files that were copied up.
     fn settle(&self, stack: &[Arc<RealDir>], listing: &mut Listing) -> Result<(), Errno> {
         let last = self.layers.len() - 1;
+        // A directory that merges nothing holds copies only if they were moved there.
+        let impure = match stack {
+            [only] if self.is_upper(only) => self.is_impure(only, &*self.fds.get(only)?),
+            _ => false,
+        };
+        let mut foreign = false;
         for at in 0..listing.records.len() {
             let record = &listing.records[at];
             let Some(dir) = stack.get(usize::from(record.layer)) else { continue };
             let merged = record.kind == 4 && usize::from(dir.layer) < last;
-            let copied = self.is_upper(dir) && record.kind != 4 && stack.len() > 1;
+            let copied = self.is_upper(dir) && record.kind != 4 && (impure || stack.len() > 1);
             if !merged && !copied {
                 continue;
             }
@@ -206,8 +212,12 @@ impl Union {
                 false => self.lookup(stack, &name)?.map(|found| found.ino),
             };
             if let Some(ino) = ino {
+                foreign |= copied || ino != listing.records[at].ino;
                 listing.records[at].ino = ino;
             }
+        }
+        if let ([only], true, false) = (stack, impure, foreign) {
+            self.set_pure(only, &*self.fds.get(only)?);
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 pub use copyup::{Copied, Lower};
+pub use detach::{Access, Times};
 pub use fds::{FdCache, Moving, Name, RealDir, lock};
 pub use list::{Entry, Listing};
 pub(crate) use merge::stat;

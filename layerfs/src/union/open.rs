@@ -4,10 +4,12 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
+use super::detach::Times;
 use super::marks::Prefix;
 use super::{FdCache, Layer, Overrides, Owned, RealDir, Union, Work};
 use crate::error::{Error, Result};
@@ -28,13 +30,14 @@ fn open_path(path: &Path) -> Result<OwnedFd> {
 /// Opens a layer that is only read.
 fn open_layer(path: &Path) -> Result<OwnedFd> {
     let fd = open_path(path)?;
-    Ok(super::detach::detached(&[(&fd, path)]).and_then(|mut fds| fds.pop()).unwrap_or(fd))
+    let detached = super::detach::detached(&[(&fd, path)], Times::NEVER);
+    Ok(detached.and_then(|mut fds| fds.pop()).unwrap_or(fd))
 }
 
 /// Opens the layer that takes changes and its work directory, between which files are renamed.
-fn open_pair(upper: &Path, work: &Path) -> Result<(OwnedFd, OwnedFd)> {
+fn open_pair(upper: &Path, work: &Path, times: Times) -> Result<(OwnedFd, OwnedFd)> {
     let fds = (open_path(upper)?, open_path(work)?);
-    let detached = super::detach::detached(&[(&fds.0, upper), (&fds.1, work)]);
+    let detached = super::detach::detached(&[(&fds.0, upper), (&fds.1, work)], times);
     Ok(match detached.and_then(|fds| <[OwnedFd; 2]>::try_from(fds).ok()) {
         Some([upper, work]) => (upper, work),
         None => fds,
@@ -54,7 +57,7 @@ pub(super) fn open(options: &Options) -> Result<Union> {
     let writable = options.upper.is_some() && !options.read_only;
     let (upper, work_base) = match (&options.upper, &options.work) {
         (Some(upper), Some(work)) if writable => {
-            let (upper, work) = open_pair(upper, work)?;
+            let (upper, work) = open_pair(upper, work, options.times)?;
             (Some(upper), Some(work))
         }
         (Some(upper), _) => (Some(open_layer(upper)?), None),
@@ -90,6 +93,7 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         }
         _ => (None, readable_prefix(options)),
     };
+    read_root_marks(&layers, prefix)?;
     Ok(Union {
         work,
         prefix,
@@ -106,6 +110,17 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         file_systems: Mutex::new(file_systems),
         layers,
     })
+}
+
+/// Learns which layers have whiteouts by attribute in their roots; of other directories a lookup says so.
+fn read_root_marks(layers: &[Layer], prefix: Prefix) -> Result<()> {
+    for layer in layers {
+        let Some(fd) = layer.root.open_fd() else { continue };
+        let marks = super::marks::of_dir(prefix, &fd, OsStr::new(""))
+            .map_err(|error| Error::sys("listxattr", "a layer's root", error))?;
+        layer.root.attr_whiteouts.store(marks.attr_whiteouts, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// Marks an upper layer as one that keeps owners and modes in attributes.
@@ -223,15 +238,20 @@ fn make_dir(base: &OwnedFd, name: &str, path: &Path) -> Result<OwnedFd> {
         Err(error) => return Err(Error::sys("mkdir", path.join(name), error)),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(base, name, flags, Mode::empty()) {
+    let opened = match rustix::fs::openat(base, name, flags, Mode::empty()) {
         // Without CAP_DAC_OVERRIDE a directory of mode 0 is closed even to its owner.
         Err(Errno::ACCESS) => {
             let _ = rustix::fs::chmodat(base, name, Mode::RWXU, AtFlags::empty());
             rustix::fs::openat(base, name, flags, Mode::empty())
         }
         answer => answer,
+    };
+    let dir = opened.map_err(|error| Error::sys("open", path.join(name), error))?;
+    // What is made here would inherit from the directory above, and keep that where it is moved to.
+    for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
+        let _ = cow_sys::xattr::remove(&dir, OsStr::new(""), OsStr::new(acl));
     }
-    .map_err(|error| Error::sys("open", path.join(name), error))
+    Ok(dir)
 }
 
 /// Removes what a mount that ended badly left unfinished.

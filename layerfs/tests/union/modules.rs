@@ -3,11 +3,15 @@
 #[cfg(test)]
 mod ahead;
 #[cfg(test)]
+mod attributes;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod flags;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]

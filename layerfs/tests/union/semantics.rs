@@ -139,7 +139,7 @@ fn root_space_calls_reach_the_file() {
     if !may_mount() {
         return;
     }
-    for way in WAYS {
+    for way in ["", ",passthrough=0,writeback=0"] {
         let mut stage = Stage::new();
         let low = File::create(stage.path("low").join("sparse")).expect("a lower file");
         low.set_len(4 << 20).expect("a hole");
@@ -160,6 +160,27 @@ fn root_space_calls_reach_the_file() {
         assert_eq!(fs::read(mount.join("copy")).expect("read"), b"\0\0data\0\0", "{way}");
         file.sync_all().expect("fsync");
         drop((file, target));
+        stage.unmount(&mount);
+    }
+}
+
+#[test]
+fn root_what_was_written_is_data_before_it_is_closed() {
+    if !may_mount() {
+        return;
+    }
+    for way in ["", ",passthrough=0", ",passthrough=0,writeback=0"] {
+        let mut stage = Stage::new();
+        let options = stage.layers(&["low"], "top") + way;
+        let mount = stage.layerfs("m", &options);
+        let writer = File::create(mount.join("f")).expect("create");
+        writer.write_all_at(&[7; 8192], 1 << 16).expect("write");
+        let reader = File::open(mount.join("f")).expect("open");
+        let found = rustix::fs::seek(&reader, rustix::fs::SeekFrom::Data(1 << 16));
+        assert_eq!(found, Ok(1 << 16), "{way}: data where it was written");
+        let end = rustix::fs::seek(&reader, rustix::fs::SeekFrom::Hole(1 << 16));
+        assert_eq!(end, Ok((1 << 16) + 8192), "{way}: up to the end");
+        drop((writer, reader));
         stage.unmount(&mount);
     }
 }

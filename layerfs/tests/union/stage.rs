@@ -109,6 +109,12 @@ impl Stage {
         self.adopt(point)
     }
 
+    /// Gives a mount other flags, as `mount -o remount` has its helper do; says whether that went well.
+    pub(crate) fn remount(&self, point: &Path, options: &str) -> bool {
+        let status = Command::new(LAYERFS).args(["source", "-o", options]).arg(point).status();
+        status.expect("layerfs runs").success()
+    }
+
     fn serve(&mut self, mut command: Command, name: &str, options: &str) -> PathBuf {
         let point = self.path(name);
         let before = device(&point);

@@ -230,3 +230,27 @@ fn walk(dir: &Path, say: &dyn Fn(&Path) -> Option<String>) -> Vec<String> {
     }
     said
 }
+
+#[test]
+fn root_whiteouts_by_attribute_in_the_root_of_a_layer_hide() {
+    if !may_mount() {
+        return;
+    }
+    for (prefix, more) in [("trusted", ""), ("user", ",userxattr")] {
+        let mut stage = Stage::new();
+        let (one, two) = (stage.path("one"), stage.path("two"));
+        for name in ["hidden", "shown"] {
+            fs::write(two.join(name), name).expect("a lower file");
+        }
+        fs::write(one.join("hidden"), "").expect("an empty file");
+        mark(&one, &format!("{prefix}.overlay.opaque"), b"x");
+        mark(&one.join("hidden"), &format!("{prefix}.overlay.whiteout"), b"y");
+        let lower = format!("lowerdir={}:{}{more}", one.display(), two.display());
+        for options in [lower, stage.layers(&["one", "two"], "top") + more] {
+            let mount = stage.layerfs("m", &options);
+            assert!(!mount.join("hidden").exists(), "{options}: looked up first");
+            assert_eq!(names(&mount), ["shown"], "{options}");
+            stage.unmount(&mount);
+        }
+    }
+}
