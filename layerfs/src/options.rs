@@ -49,6 +49,10 @@ pub enum RingFault {
 pub struct Options {
     /// The lower layers, the topmost first.
     pub lower: Vec<PathBuf>,
+    /// Layers below these that show no names: what only has its metadata above may have its data there.
+    pub data: Vec<PathBuf>,
+    /// Whether these came in one list.
+    listed: bool,
     /// Where changes go; none for a read-only mount.
     pub upper: Option<PathBuf>,
     /// A directory on the upper's file system for what is not finished.
@@ -124,6 +128,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             lower: Vec::new(),
+            data: Vec::new(),
+            listed: false,
             upper: None,
             work: None,
             ids: Ids::default(),
@@ -159,7 +165,8 @@ impl Default for Options {
 
 /// Every option by name, with what it does: the list that a refusal prints.
 pub const KNOWN: &[(&str, &str)] = &[
-    ("lowerdir=A:B", "read-only layers, the topmost first; \\: is a colon, \\, a comma"),
+    ("lowerdir=A:B[::C...]", "read-only layers, topmost first, and data layers; \\: is a colon"),
+    ("lowerdir+=A, datadir+=C", "one more of either, without escapes"),
     ("upperdir=DIR", "the layer that takes changes; without it the mount is read-only"),
     ("workdir=DIR", "an empty directory on the upper's file system"),
     ("uidmapping=F:T:N[:...]", "shows owners F.. of the layers as T.."),
@@ -275,11 +282,8 @@ impl Options {
 
     fn set(&mut self, name: &str, value: &[u8]) -> Result<()> {
         match name {
-            "lowerdir" => {
-                self.lower = split(value, b':').iter().map(|part| path(part)).collect();
-                self.lower.retain(|layer| !layer.as_os_str().is_empty());
-                return Ok(());
-            }
+            "lowerdir" => return self.set_lower(value),
+            "lowerdir+" | "datadir+" => return self.add_lower(name, value),
             "upperdir" => {
                 self.upper = Some(path(value));
                 return Ok(());
@@ -292,6 +296,41 @@ impl Options {
         }
         let text = String::from_utf8_lossy(value).into_owned();
         self.set_behaviour(name, &text)
+    }
+
+    /// Takes `A:B::C::D`: layers, and after each pair of colons one for data alone.
+    fn set_lower(&mut self, value: &[u8]) -> Result<()> {
+        (self.lower, self.data, self.listed) = (Vec::new(), Vec::new(), true);
+        let parts = split(value, b':');
+        let mut empty = false;
+        for part in &parts {
+            match (part.is_empty(), empty, self.data.is_empty()) {
+                (true, ..) => {}
+                (false, true, _) => self.data.push(path(part)),
+                (false, false, true) => self.lower.push(path(part)),
+                (false, false, false) => {
+                    return Err(Error::option(
+                        "lowerdir=: only data layers (::) follow a data layer",
+                    ));
+                }
+            }
+            empty = part.is_empty();
+        }
+        Ok(())
+    }
+
+    /// Takes one more layer, in whose path nothing is escaped.
+    fn add_lower(&mut self, name: &str, value: &[u8]) -> Result<()> {
+        if self.listed {
+            return Err(Error::option(format!("{name}=: the layers are in lowerdir= already")));
+        }
+        let path = PathBuf::from(OsString::from_vec(value.to_vec()));
+        match (name, self.data.is_empty()) {
+            ("datadir+", _) => self.data.push(path),
+            (_, true) => self.lower.push(path),
+            (_, false) => return Err(Error::option("lowerdir+= follows datadir+=")),
+        }
+        Ok(())
     }
 
     fn set_behaviour(&mut self, name: &str, text: &str) -> Result<()> {
@@ -444,10 +483,13 @@ impl Options {
         if self.lower.is_empty() {
             return Err(Error::option("lowerdir=... is missing"));
         }
-        if self.lower.len() > 500 {
+        if self.lower.len() + self.data.len() > 500 {
             return Err(Error::option("more than 500 lower layers"));
         }
-        if self.metacopy && (self.redirects != Redirects::On || self.userxattr) {
+        // Where nothing is renamed, following is all there is to it.
+        let follows = self.upper.is_none() && self.redirects == Redirects::Follow;
+        let redirects = self.redirects == Redirects::On || follows;
+        if self.metacopy && (!redirects || self.userxattr) {
             // The kernel refuses both, and what is written here is for it to read as well.
             return Err(Error::option("metacopy=on needs redirect_dir=on, and no userxattr"));
         }

@@ -18,11 +18,17 @@ fn layers_are_split_at_colons_that_are_not_escaped() {
         (r"lowerdir=/a\:b:/c", &["/a:b", "/c"]),
         (r"lowerdir=/a\,b,upperdir=/u,workdir=/w", &["/a,b"]),
         (r"lowerdir=/a\\b", &[r"/a\b"]),
-        ("lowerdir=/a::/b:", &["/a", "/b"]),
+        ("lowerdir=/a:", &["/a"]),
+        ("lowerdir=/a::/b", &["/a"]),
+        (r"lowerdir+=/a:b,lowerdir+=/c\d,datadir+=/e", &["/a:b", r"/c\d"]),
     ];
     for (text, layers) in cases {
         let layers: Vec<_> = layers.iter().map(PathBuf::from).collect();
         assert_eq!(parsed(text).lower, layers, "{text}");
+    }
+    for text in ["lowerdir=/a:/b::/c::/d", "lowerdir+=/a,lowerdir+=/b,datadir+=/c,datadir+=/d"] {
+        let data = parsed(text).data;
+        assert_eq!(data, [Path::new("/c"), Path::new("/d")], "{text}: layers for data alone");
     }
     let options = parsed(r"lowerdir=/l,upperdir=/u\,x,workdir=/w\:y");
     assert_eq!(options.upper.as_deref(), Some(Path::new("/u,x")), "a comma in the upper");
@@ -52,6 +58,10 @@ fn what_is_not_known_or_not_sound_is_refused() {
         "transport=pigeon",
         "spin=often",
         "lowerdirr=/a",
+        "lowerdir=/a::/b:/c",
+        "lowerdir=/a,lowerdir+=/b",
+        "lowerdir=/a,datadir+=/b",
+        "lowerdir+=/a,datadir+=/b,lowerdir+=/c",
         "timeout=soon",
         "xino=maybe",
         "nfs_export=on",
@@ -65,4 +75,10 @@ fn what_is_not_known_or_not_sound_is_refused() {
     assert!(parsed("upperdir=/u,workdir=/w").check().is_err(), "no lower layer");
     assert!(parsed("lowerdir=/l,upperdir=/u").check().is_err(), "no work directory");
     assert!(parsed("lowerdir=/l").check().is_ok(), "a read-only mount");
+    for (text, sound) in [("", false), (",redirect_dir=on", true)] {
+        let text = format!("lowerdir=/l,redirect_dir=follow,metacopy=on{text}");
+        assert!(parsed(&text).check().is_ok(), "{text}: nothing is renamed");
+        let text = text + ",upperdir=/u,workdir=/w";
+        assert_eq!(parsed(&text).check().is_ok(), sound, "{text}");
+    }
 }

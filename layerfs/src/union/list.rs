@@ -188,7 +188,7 @@ impl Union {
     /// Corrects the inode numbers that a directory entry alone cannot tell: of merged directories and
     /// of files that were copied up.
     fn settle(&self, stack: &[Arc<RealDir>], listing: &mut Listing) -> Result<(), Errno> {
-        let last = self.layers.len() - 1;
+        let last = self.merged - 1;
         // A directory that merges nothing holds copies only if they were moved there.
         let impure = match stack {
             [only] if self.is_upper(only) => self.is_impure(only, &*self.fds.get(only)?),

@@ -172,7 +172,8 @@ impl Union {
                 Step::Done(found) => return Ok(Some(*found)),
                 Step::Redirect(to) if to.as_bytes().starts_with(b"/") => {
                     let below = usize::from(dir.layer) + 1;
-                    let roots = self.layers.iter().skip(below);
+                    let end = search.end();
+                    let roots = self.layers.iter().take(end).skip(below);
                     list = Cow::Owned(roots.map(|layer| Arc::clone(&layer.root)).collect());
                     path = Some(to);
                     next = 0;
@@ -329,6 +330,11 @@ fn sibling(path: &OsStr, name: &OsStr) -> OsString {
 }
 
 impl Search<'_> {
+    /// How many layers a path may lead into: those for data alone as well for the data of a file.
+    fn end(&self) -> usize {
+        if self.metacopy.is_some() { self.union.layers.len() } else { self.union.merged }
+    }
+
     fn step(&mut self, dir: &Arc<RealDir>, name: &OsStr) -> Result<Step, Errno> {
         let fd = self.union.fds.get(dir)?;
         let probe = self.union.probe(dir, &fd, name)?;
@@ -385,7 +391,7 @@ impl Search<'_> {
         if !self.dirs.is_empty() {
             return Ok(Step::Stop);
         }
-        let lowest = self.union.is_lowest(dir);
+        let lowest = usize::from(dir.layer) + 1 >= self.union.layers.len();
         let regular = kind(&stat) == FileType::RegularFile;
         let id = self.union.id(dir, &stat);
         let marked = !lowest

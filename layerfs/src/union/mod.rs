@@ -62,6 +62,8 @@ pub struct Layer {
 pub struct Union {
     /// The layers; the first takes changes if [`Self::work`] is there.
     pub layers: Vec<Layer>,
+    /// How many of them are merged: the others have data alone, for files above without theirs.
+    merged: usize,
     /// The work directory; none for a read-only mount.
     pub work: Option<Work>,
     /// Which marks are written and believed.
@@ -97,12 +99,12 @@ impl Union {
 
     /// The roots of all layers: what the root of the mount merges.
     pub fn roots(&self) -> Arc<[Arc<RealDir>]> {
-        self.layers.iter().map(|layer| Arc::clone(&layer.root)).collect()
+        self.layers.iter().take(self.merged).map(|layer| Arc::clone(&layer.root)).collect()
     }
 
-    /// Whether a layer is the lowest, below which nothing is searched.
+    /// Whether a layer is the lowest, below which nothing is searched but data.
     fn is_lowest(&self, dir: &RealDir) -> bool {
-        usize::from(dir.layer) + 1 >= self.layers.len()
+        usize::from(dir.layer) + 1 >= self.merged
     }
 
     /// The layer that a directory is in.

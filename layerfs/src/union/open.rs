@@ -63,7 +63,8 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         (Some(upper), _) => (Some(open_layer(upper)?), None),
         _ => (None, None),
     };
-    let lower = options.lower.iter().map(|path| open_layer(path).map(|fd| (path, fd)));
+    let lower = options.lower.iter().chain(&options.data);
+    let lower = lower.map(|path| open_layer(path).map(|fd| (path, fd)));
     let all = options.upper.iter().zip(upper).map(Ok).chain(lower);
     for (index, layer) in all.enumerate() {
         let (path, fd) = layer?;
@@ -95,6 +96,7 @@ pub(super) fn open(options: &Options) -> Result<Union> {
     };
     read_root_marks(&layers, prefix)?;
     Ok(Union {
+        merged: layers.len() - options.data.len(),
         work,
         prefix,
         fds: FdCache::new(fd_budget()),

@@ -180,3 +180,59 @@ fn root_a_path_that_leads_elsewhere_is_not_written() {
     let kernel = stage.kernel("k", &format!("{options},{KERNEL}"));
     assert_same("in the kernel's overlay", &end, &see(&kernel));
 }
+
+#[test]
+fn root_data_layers_show_no_names_and_lend_their_data() {
+    if !may_mount() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let (low, one, two) = (stage.path("low"), stage.path("one"), stage.path("two"));
+    let lend = |name: &str, to: &str| {
+        let path = low.join(name);
+        File::create(&path).expect("a file").set_len(5).expect("its length");
+        let file = File::open(&path).expect("open");
+        for (attr, value) in [("metacopy", ""), ("redirect", to)] {
+            let attr = format!("trusted.overlay.{attr}");
+            let here = std::ffi::OsStr::new("");
+            cow_sys::xattr::set(&file, here, attr.as_ref(), value.as_bytes()).expect("a mark");
+        }
+    };
+    fs::create_dir(one.join("ab")).expect("a directory");
+    fs::write(one.join("ab/first"), "first").expect("data");
+    fs::write(two.join("other"), "other").expect("data");
+    fs::write(one.join("plain"), "plain").expect("a name that is not shown");
+    for (name, to) in [("f", "/ab/first"), ("g", "/other"), ("gone", "/nowhere")] {
+        lend(name, to);
+    }
+    let (low, one, two) = (low.display(), one.display(), two.display());
+    let spellings = [
+        format!("lowerdir={low}::{one}::{two}"),
+        format!("lowerdir+={low},datadir+={one},datadir+={two}"),
+    ];
+    for lower in spellings {
+        let mut upper = stage.layers(&["low"], &format!("top-{}", lower.contains('+')));
+        upper.replace_range(..upper.find(",upperdir").expect("an upper"), &lower);
+        for options in [lower, upper] {
+            let mount = stage.layerfs("m", &options);
+            let entries = fs::read_dir(&mount).expect("readdir");
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.expect("an entry").file_name()).collect();
+            names.sort();
+            assert_eq!(names, ["f", "g", "gone"], "{options}: the names of the layer above");
+            assert!(fs::read(mount.join("gone")).is_err(), "{options}: its data is nowhere");
+            for (name, text) in [("f", "first"), ("g", "other")] {
+                assert_eq!(fs::read(mount.join(name)).expect("read"), text.as_bytes(), "{name}");
+            }
+            assert!(!mount.join("ab").exists() && !mount.join("plain").exists(), "{options}");
+            if options.contains("upperdir") {
+                let mut file = File::options().append(true).open(mount.join("f")).expect("open");
+                std::io::Write::write_all(&mut file, b"!").expect("a write");
+                assert_eq!(fs::read(mount.join("f")).expect("read"), b"first!", "a copy-up");
+                fs::rename(mount.join("g"), mount.join("h")).expect("a rename");
+                assert_eq!(fs::read(mount.join("h")).expect("read"), b"other", "{options}");
+            }
+            stage.unmount(&mount);
+        }
+    }
+}
