@@ -65,8 +65,12 @@ pub(super) fn detached(dirs: &[(&OwnedFd, &Path)], times: Times) -> Option<Vec<O
     let base = paths.iter().skip(1).fold(paths.first()?.clone(), |base, path| common(&base, path));
     let tree = cow_sys::mount::bind(rustix::fs::CWD, &base, false).ok()?;
     let (on, off) = times.attributes();
-    let change = Change { on, off, propagation: Some(Propagation::Private), ..Change::NOTHING };
-    mount_attr::set(&tree, &change, false).ok()?;
+    let private = Change { propagation: Some(Propagation::Private), ..Change::NOTHING };
+    let timed = Change { on, off, ..private };
+    // A user namespace may not change the access times of mounts that it was given.
+    mount_attr::set(&tree, &timed, false)
+        .or_else(|_| mount_attr::set(&tree, &private, false))
+        .ok()?;
     let opened: Option<Vec<OwnedFd>> = dirs
         .iter()
         .zip(&paths)

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use crate::stage::{Stage, may_mount};
+use crate::stage::{LAYERFS, Stage, has_program, may_mount};
 
 #[test]
 fn root_layers_can_be_unmounted_while_the_union_lives() {
@@ -29,6 +29,29 @@ fn root_layers_can_be_unmounted_while_the_union_lives() {
     fs::rename(mount.join("f"), mount.join("g")).expect("a rename in the upper layer");
     fs::remove_file(mount.join("g")).expect("unlink");
     stage.unmount(&mount);
+}
+
+#[test]
+fn root_layers_can_be_unmounted_in_a_user_namespace() {
+    const SCRIPT: &str = "set -e
+mount --bind low given
+$0 -o lowerdir=given,upperdir=top/up,workdir=top/work,transport=device m
+umount given
+test \"$(cat m/f)\" = lower
+umount m";
+    if !may_mount() || !has_program("unshare") {
+        return;
+    }
+    let stage = Stage::new();
+    for name in ["given", "top/up", "top/work", "m"] {
+        stage.path(name);
+    }
+    fs::write(stage.path("low").join("f"), "lower").expect("a lower file");
+    let status = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, LAYERFS])
+        .current_dir(stage.path("."))
+        .status();
+    assert!(status.expect("unshare runs").success(), "the layer's mount is free");
 }
 
 /// The inode number of every name below a directory.

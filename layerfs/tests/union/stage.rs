@@ -10,7 +10,7 @@ use rustix::mount::UnmountFlags;
 use crate::uring::{Enabled, unavailable};
 
 /// The program under test.
-const LAYERFS: &str = env!("CARGO_BIN_EXE_layerfs");
+pub(crate) const LAYERFS: &str = env!("CARGO_BIN_EXE_layerfs");
 
 /// Whether this test program is the one whose mounts use the ring.
 pub(crate) const OVER_RING: bool = env!("CARGO_CRATE_NAME").len() == "ring".len();
