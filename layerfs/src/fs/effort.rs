@@ -3,7 +3,10 @@
 //! The ring's threads answer what is quick where it arrives; what waits for a disk would delay every
 //! other request of the same CPU.
 
+use std::io::IoSliceMut;
+
 use rustix::fs::{FileType, OFlags};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::Fs;
 use crate::union::Place;
@@ -30,6 +33,7 @@ impl Fs {
             op::FSYNC | op::FSYNCDIR | op::SYNCFS | op::FALLOCATE | op::COPY_FILE_RANGE => {
                 return Effort::Waits;
             }
+            op::READ if !self.is_at_hand(header, args) => return Effort::Waits,
             op::OPEN => args.u32().is_ok_and(|flags| {
                 let flags = OFlags::from_bits_retain(flags);
                 let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
@@ -50,6 +54,17 @@ impl Fs {
             _ => false,
         };
         if copies { Effort::Copies } else { Effort::Quick }
+    }
+
+    /// Whether what a read begins with is in memory, so that no disk is waited for.
+    fn is_at_hand(&self, header: &Header, mut args: Args<'_>) -> bool {
+        let (Ok(_), Ok(offset)) = (args.u64(), args.u64()) else { return true };
+        let Ok(node) = self.table.get(header.node) else { return true };
+        let Ok(file) = self.file(&node, false) else { return true };
+        let mut byte = [0];
+        let mut place = [IoSliceMut::new(&mut byte)];
+        let found = preadv2(&file, &mut place, offset, ReadWriteFlags::NOWAIT);
+        found != Err(Errno::AGAIN)
     }
 
     /// Whether a change of this node first copies much of it up.

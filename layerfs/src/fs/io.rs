@@ -17,6 +17,17 @@ const KILL_SUIDGID: u32 = 1 << 2;
 /// `FUSE_FSYNC_FDATASYNC`.
 const DATA_ONLY: u32 = 1 << 0;
 
+/// A part of a file, all of which is there.
+#[derive(Debug)]
+pub struct Stretch {
+    /// The file.
+    pub file: Arc<OwnedFd>,
+    /// Where it begins.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: usize,
+}
+
 impl Fs {
     pub(super) fn op_read(
         &self,
@@ -69,6 +80,17 @@ impl Fs {
             }
         }
         Ok(done)
+    }
+
+    /// What a read is answered with, if that is a file's data from the first byte to the last.
+    pub fn read_from(&self, header: &Header, mut args: Args<'_>) -> Option<Stretch> {
+        args.u64().ok()?;
+        let (offset, size) = (args.u64().ok()?, args.u32().ok()?);
+        let node = self.table.get(header.node).ok()?;
+        let file = self.file(&node, false).ok()?;
+        let end = u64::try_from(rustix::fs::fstat(&file).ok()?.st_size).ok()?;
+        let length = usize::try_from(end.checked_sub(offset)?.min(size.into())).ok()?;
+        Some(Stretch { file, offset, length })
     }
 
     pub(super) fn op_write(

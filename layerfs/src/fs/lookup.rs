@@ -149,6 +149,12 @@ impl Fs {
             Place::Dir(_) if orphan.is_some() => 0,
             Place::Dir(stack) if self.options.static_nlink || stack.len() > 1 => 1,
             Place::Dir(_) => stat.stx_nlink,
+            // It lost its name, and is still open. The layer below keeps it.
+            Place::File { dir, .. }
+                if state.parent.is_none() && stat.stx_nlink == 1 && !self.union.is_upper(dir) =>
+            {
+                0
+            }
             Place::File { dir, name, .. } => {
                 if !self.union.index || !self.union.is_upper(dir) {
                     return stat.stx_nlink;

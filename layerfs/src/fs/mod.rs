@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use rustix::io::Errno;
 
 pub use effort::Effort;
+pub use io::Stretch;
 
 use crate::ahead::Ahead;
 use crate::node::{Node, Table};

@@ -238,6 +238,8 @@ impl Fs {
         if extra.opens > 0 {
             return Ok(());
         }
+        // A map keeps its file open.
+        node.mapped.store(false, Ordering::Release);
         let keep = extra.orphan.is_none() && extra.successor.is_none();
         let backing = if keep { None } else { extra.backing.take() };
         let park = extra.backing.is_some() && !std::mem::replace(&mut extra.parked, true);

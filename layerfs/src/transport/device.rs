@@ -7,11 +7,12 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::pipe::{self, Pipe};
 use super::seat::Seat;
 use super::spin::{Duty, Wait};
 use super::{Answer, Crew, Failure, carry_out};
 use crate::error::{Error, Result};
-use crate::fs::{Effort, Fs, MAX_WRITE};
+use crate::fs::{Effort, Fs, MAX_WRITE, Stretch};
 use crate::stats::Stats;
 use crate::wire::{Args, Header, InitIn, InitOut, OUT_HEADER, Out, op};
 
@@ -40,12 +41,18 @@ fn next(device: &OwnedFd, buffer: &mut [u8]) -> std::result::Result<Next, Errno>
     }
 }
 
-fn reply(device: &OwnedFd, unique: u64, error: i32, body: &[u8]) {
-    let length = u32::try_from(OUT_HEADER + body.len()).unwrap_or(u32::MAX);
+/// `fuse_out_header`, which begins a reply.
+fn head(unique: u64, error: i32, body: usize) -> [u8; OUT_HEADER] {
+    let length = u32::try_from(OUT_HEADER + body).unwrap_or(u32::MAX);
     let mut head = [0; OUT_HEADER];
     head[0..4].copy_from_slice(&length.to_ne_bytes());
     head[4..8].copy_from_slice(&error.to_ne_bytes());
     head[8..16].copy_from_slice(&unique.to_ne_bytes());
+    head
+}
+
+fn reply(device: &OwnedFd, unique: u64, error: i32, body: &[u8]) {
+    let head = head(unique, error, body.len());
     match rustix::io::writev(device, &[IoSlice::new(&head), IoSlice::new(body)]) {
         // ENOENT: the caller was interrupted and waits no longer.
         Ok(_) | Err(Errno::NOENT | Errno::NODEV) => {}
@@ -118,12 +125,12 @@ fn answer(fs: &Fs, device: &OwnedFd, header: &Header, args: Args<'_>, out: &mut 
     true
 }
 
-/// Whether a request is one of many that move a file's data, of which the kernel sends several at once.
-fn moves_data(header: &Header, mut args: Args<'_>) -> bool {
-    /// `fuse_read_in` and `fuse_write_in` begin with the handle and the place.
+/// Whether a request is one of many that write a file's data, of which the kernel sends several at once.
+fn writes_much(header: &Header, mut args: Args<'_>) -> bool {
+    /// `fuse_write_in` begins with the handle and the place.
     const BEFORE_SIZE: usize = 16;
     const MUCH: u32 = 32 << 10;
-    matches!(header.opcode, op::READ | op::WRITE)
+    header.opcode == op::WRITE
         && args.bytes(BEFORE_SIZE).is_ok()
         && args.u32().is_ok_and(|size| size >= MUCH)
 }
@@ -135,10 +142,46 @@ struct Reader {
     duty: Option<Arc<Duty>>,
 }
 
+/// What a reader keeps from one reply to the next.
+#[derive(Default)]
+struct Desk {
+    out: Out,
+    pipe: Option<Pipe>,
+}
+
 impl Reader {
+    /// Carries out one request and answers it; says whether somebody may have waited for the answer.
+    fn respond(&self, header: &Header, args: Args<'_>, desk: &mut Desk) -> bool {
+        self.pass_on(header, args, &mut desk.pipe)
+            || answer(&self.fs, &self.device, header, args, &mut desk.out)
+    }
+
+    /// Answers a long read through a pipe; says whether it did.
+    fn pass_on(&self, header: &Header, args: Args<'_>, pipe: &mut Option<Pipe>) -> bool {
+        if header.opcode != op::READ {
+            return false;
+        }
+        let fits = |data: &Stretch| (pipe::LEAST..=pipe::MOST).contains(&data.length);
+        let Some(data) = self.fs.read_from(header, args).filter(fits) else { return false };
+        *pipe = pipe.take().or_else(Pipe::new);
+        let Some(open) = pipe else { return false };
+        let head = head(header.unique, 0, data.length);
+        match open.reply(&self.device, &head, &data.file, data.offset, data.length) {
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {
+                self.fs.stats.count(op::READ);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a read goes through a buffer");
+                *pipe = None;
+                false
+            }
+        }
+    }
+
     fn serve(&self) -> std::result::Result<(), Errno> {
         let mut buffer = vec![0; BUFFER];
-        let mut out = Out::default();
+        let mut desk = Desk::default();
         let mut seat = Seat::default();
         if let Some(duty) = &self.duty {
             duty.join();
@@ -154,12 +197,12 @@ impl Reader {
                 continue;
             };
             let Some(duty) = &self.duty else {
-                answer(&self.fs, &self.device, &header, args, &mut out);
-                out.let_go();
+                self.respond(&header, args, &mut desk);
+                desk.out.let_go();
                 continue;
             };
             let long = self.fs.effort(&header, args) != Effort::Quick;
-            let look = duty.take(header.pid, moves_data(&header, args), long);
+            let look = duty.take(header.pid, writes_much(&header, args), long);
             if seat.is_kept() {
                 seat.leave();
                 duty.kept();
@@ -174,12 +217,12 @@ impl Reader {
             }
             // What a forgotten file takes to close is done when the client is on its way to its next
             // request, not when it has one already.
-            let waited_for = answer(&self.fs, &self.device, &header, args, &mut out);
-            if waited_for || out.left() > MANY {
-                out.let_go();
+            let waited_for = self.respond(&header, args, &mut desk);
+            if waited_for || desk.out.left() > MANY {
+                desk.out.let_go();
             }
             let wait = duty.next(long, || {
-                out.let_go();
+                desk.out.let_go();
                 seat.leave();
             });
             if wait == Wait::Asleep {
@@ -187,7 +230,7 @@ impl Reader {
             }
             let awake = wait == Wait::Awake && !seat.is_taken();
             if !(awake && duty.wait_awake(&self.device, &self.fs.stats)) {
-                out.let_go();
+                desk.out.let_go();
             }
         }
     }

@@ -10,6 +10,7 @@
 
 mod abort;
 mod device;
+mod pipe;
 mod plan;
 mod polite;
 mod pool;

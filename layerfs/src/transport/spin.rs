@@ -71,8 +71,8 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// Notes whose request came, 0 if nobody's who waits for an answer; `data` if it moves much, which
-    /// several readers do better. Says whether the reader is to look where the client is.
+    /// Notes whose request came, 0 if nobody's who waits for an answer; `data` if it writes much, for
+    /// which all may have to wait. Says whether the reader is to look where the client is.
     fn note(&mut self, client: u32, data: bool) -> bool {
         if client == 0 {
             // Beside the ring nothing else comes over the device.
@@ -159,7 +159,7 @@ impl Duty {
         self.change(|state| state.waiting += 1);
     }
 
-    /// Notes a request that is about to be carried out: whose it is, whether it is one of many that move
+    /// Notes a request that is about to be carried out: whose it is, whether it is one of many that write
     /// data, and whether it takes long. Says whether to move to where the client is
     /// ([`Self::moved`]).
     pub(super) fn take(&self, client: u32, data: bool, long: bool) -> bool {
@@ -276,11 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn much_data_is_left_to_all() {
+    fn much_that_is_written_is_left_to_all() {
         let mut watch = Watch::default();
         assert!(alone(&mut watch, times(7, WINDOW)), "a single client");
         assert!((0..=CHANGES).all(|_| !watch.note(7, true)), "nothing to look for");
-        assert!(!watch.alone, "reads ahead");
+        assert!(!watch.alone, "writes back");
     }
 
     #[test]

@@ -125,6 +125,7 @@ impl SetAttr {
     pub const ATIME: u32 = 1 << 4;
     pub const MTIME: u32 = 1 << 5;
     pub const ATIME_NOW: u32 = 1 << 7;
+    pub const FH: u32 = 1 << 6;
     pub const MTIME_NOW: u32 = 1 << 8;
     pub const CTIME: u32 = 1 << 10;
     pub const KILL_SUIDGID: u32 = 1 << 11;
@@ -143,6 +144,11 @@ impl SetAttr {
         args.u32()?;
         let (uid, gid) = (args.u32()?, args.u32()?);
         Ok(Self { valid, size, atime: (atime, atime_ns), mtime: (mtime, mtime_ns), mode, uid, gid })
+    }
+
+    /// Whether this is what the kernel sends when it writes back the times that it keeps itself.
+    pub fn only_notes_change(&self) -> bool {
+        self.valid & !Self::FH == Self::MTIME | Self::CTIME
     }
 
     /// Whether any of these bits is set.

@@ -5,6 +5,8 @@ mod ahead;
 #[cfg(test)]
 mod attributes;
 #[cfg(test)]
+mod cached;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod failures;
