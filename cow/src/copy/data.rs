@@ -1,10 +1,11 @@
 //! The data of one file: shared if possible, else copied without its holes.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
 
 use crate::compare::next_data;
@@ -13,8 +14,11 @@ use crate::meta::Meta;
 /// How much one read takes; larger buffers only spill the processor's cache.
 const CHUNK: usize = 256 * 1024;
 
-/// After how much the file system is told to write what it has.
+/// After how much the file system is told to write what it has, and to read what comes next.
 const PIECE: u64 = 8 << 20;
+
+/// How much it can be told to read at once: it reads no more than a disk's longest request.
+const REQUEST: u64 = 128 << 10;
 
 /// The least cheap way of copying that a pair of file systems has not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +97,8 @@ impl Copier {
         if meta.size <= CHUNK as u64 {
             way = Way::Buffer;
         }
-        let mut copy = Copy { copier: self, source, target, from: meta.dev, way, written: 0 };
+        let (from, written, asked) = (meta.dev, 0, 0);
+        let mut copy = Copy { copier: self, source, target, from, way, written, asked };
         copy.extents(meta)?;
         Ok(Copied { shared: false, written: copy.written })
     }
@@ -131,6 +136,8 @@ struct Copy<'a> {
     from: u64,
     way: Way,
     written: u64,
+    /// Up to where the source is being read from its disk.
+    asked: u64,
 }
 
 impl Copy<'_> {
@@ -162,20 +169,35 @@ impl Copy<'_> {
 
     /// Copies from `start` to `end`; returns where the source ended if that is earlier.
     fn stretch(&mut self, start: u64, end: u64) -> rustix::io::Result<u64> {
-        if !self.copier.writes_early {
-            return self.piece(start, end);
-        }
         let mut at = start;
         while at < end {
             let until = end.min(at.saturating_add(PIECE));
+            self.read_ahead(at, end);
             at = self.piece(at, until)?;
-            // Only a head start: who waits for the disk writes whatever is left.
-            let _ = cow_sys::writeback::start(self.target);
+            if self.copier.writes_early {
+                // Only a head start: who waits for the disk writes whatever is left.
+                let _ = cow_sys::writeback::start(self.target);
+            }
             if at < until {
                 break;
             }
         }
         Ok(at)
+    }
+
+    /// Has the piece that is next, and the one after it, read from the disk while this one is copied: what the
+    /// kernel reads ahead by itself keeps a quick disk waiting.
+    fn read_ahead(&mut self, at: u64, end: u64) {
+        if end - at <= REQUEST {
+            return;
+        }
+        self.asked = self.asked.max(at);
+        let until = end.min(at.saturating_add(2 * PIECE));
+        while self.asked < until {
+            let length = NonZeroU64::new(REQUEST);
+            let _ = rustix::fs::fadvise(self.source, self.asked, length, Advice::WillNeed);
+            self.asked += REQUEST;
+        }
     }
 
     fn piece(&mut self, start: u64, end: u64) -> rustix::io::Result<u64> {
