@@ -26,3 +26,4 @@ pub mod terminal;
 pub mod thinpool;
 pub mod tree;
 pub mod uml;
+mod xstate;

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::daemon::Finished;
 use crate::host::provides;
+use crate::xstate;
 
 /// What a guest is booted with.
 pub const PROGRAMS: [&str; 6] =
@@ -229,6 +230,9 @@ impl Machine {
         command.arg(format!("ubda={}", dir.join(SCRATCH).display()));
         for (disk, letter) in guest.disks.iter().zip('b'..='h') {
             command.arg(format!("ubd{letter}={}", disk.display()));
+        }
+        if let Some(library) = xstate::library(dir) {
+            command.env("LD_PRELOAD", library);
         }
         let child = command
             .env("TMPDIR", dir)
