@@ -58,8 +58,8 @@ impl New<'_> {
 pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
 
 /// Whether a file is opened to be read and written, as it must be to be written through a map.
-fn is_both(flags: u32) -> bool {
-    OFlags::from_bits_retain(flags) & OFlags::RWMODE == OFlags::RDWR
+pub(super) fn is_both(flags: OFlags) -> bool {
+    flags & OFlags::RWMODE == OFlags::RDWR
 }
 
 fn has_default_acl(upper: &RealDir, dir: &OwnedFd) -> bool {
@@ -128,7 +128,7 @@ impl Fs {
         mut args: Args<'_>,
         out: &mut Out,
     ) -> Result<(), Errno> {
-        let both = is_both(args.u32()?);
+        let both = is_both(OFlags::from_bits_retain(args.u32()?));
         let (mode, umask) = (args.u32()?, args.u32()?);
         args.u32()?;
         let name = args.name()?;
@@ -178,7 +178,7 @@ impl Fs {
         mut args: Args<'_>,
         out: &mut Out,
     ) -> Result<(), Errno> {
-        let both = is_both(args.u32()?);
+        let both = is_both(OFlags::from_bits_retain(args.u32()?));
         let (mode, umask) = (args.u32()?, args.u32()?);
         let parent = self.table.get(header.node)?;
         let upper = self.upper_dir(&parent)?;

@@ -82,10 +82,14 @@ impl Fs {
         Ok(done)
     }
 
-    /// What a read is answered with, if that is a file's data from the first byte to the last.
-    pub fn read_from(&self, header: &Header, mut args: Args<'_>) -> Option<Stretch> {
+    /// What a read of at least so many bytes is answered with, if that is a file's data from the first
+    /// byte to the last.
+    pub fn read_from(&self, header: &Header, mut args: Args<'_>, least: usize) -> Option<Stretch> {
         args.u64().ok()?;
         let (offset, size) = (args.u64().ok()?, args.u32().ok()?);
+        if (size as usize) < least {
+            return None;
+        }
         let node = self.table.get(header.node).ok()?;
         let file = self.file(&node, false).ok()?;
         let end = u64::try_from(rustix::fs::fstat(&file).ok()?.st_size).ok()?;

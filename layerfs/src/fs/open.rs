@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::Fs;
 use super::attr::magic;
+use super::create::is_both;
 use crate::node::{File, Node, State};
 use crate::passthrough::Backing;
 use crate::stats::Stats;
@@ -66,7 +67,7 @@ impl Fs {
             }
         }
         let run = flags.bits() & EXEC != 0;
-        let both = flags & OFlags::RWMODE == OFlags::RDWR;
+        let both = is_both(flags);
         let (flags, backing) = self.opened(&node, write, None)?;
         if both && backing != 0 && !node.mapped.swap(true, Ordering::AcqRel) {
             // It may be written to through a map from now on.

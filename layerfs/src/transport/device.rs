@@ -162,7 +162,9 @@ impl Reader {
             return false;
         }
         let fits = |data: &Stretch| (pipe::LEAST..=pipe::MOST).contains(&data.length);
-        let Some(data) = self.fs.read_from(header, args).filter(fits) else { return false };
+        let Some(data) = self.fs.read_from(header, args, pipe::LEAST).filter(fits) else {
+            return false;
+        };
         *pipe = pipe.take().or_else(Pipe::new);
         let Some(open) = pipe else { return false };
         let head = head(header.unique, 0, data.length);
@@ -172,7 +174,7 @@ impl Reader {
                 true
             }
             Err(error) => {
-                tracing::debug!(%error, "a read goes through a buffer");
+                tracing::debug!(%error, node = header.node, "a read goes through a buffer");
                 *pipe = None;
                 false
             }

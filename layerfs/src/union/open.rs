@@ -94,7 +94,7 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         }
         _ => (None, readable_prefix(options)),
     };
-    read_root_marks(&layers, prefix)?;
+    read_root_marks(options, &layers, prefix)?;
     Ok(Union {
         merged: layers.len() - options.data.len(),
         work,
@@ -115,11 +115,12 @@ pub(super) fn open(options: &Options) -> Result<Union> {
 }
 
 /// Learns which layers have whiteouts by attribute in their roots; of other directories a lookup says so.
-fn read_root_marks(layers: &[Layer], prefix: Prefix) -> Result<()> {
-    for layer in layers {
+fn read_root_marks(options: &Options, layers: &[Layer], prefix: Prefix) -> Result<()> {
+    let paths = options.upper.iter().chain(&options.lower).chain(&options.data);
+    for (layer, path) in layers.iter().zip(paths) {
         let Some(fd) = layer.root.open_fd() else { continue };
         let marks = super::marks::of_dir(prefix, &fd, OsStr::new(""))
-            .map_err(|error| Error::sys("listxattr", "a layer's root", error))?;
+            .map_err(|error| Error::sys("listxattr", path, error))?;
         layer.root.attr_whiteouts.store(marks.attr_whiteouts, Ordering::Relaxed);
     }
     Ok(())
