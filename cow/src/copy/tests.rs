@@ -4,6 +4,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FallocateFlags;
+
 use super::*;
 use crate::at;
 use crate::overlay_view::OverlayView;
@@ -55,6 +57,55 @@ type Stretches = &'static [(u64, usize)];
 #[test]
 fn data_is_copied_exactly_with_its_holes() {
     let dir = tempfile::tempdir().unwrap();
+    copies_are_exact(dir.path());
+    a_shorter_source_ends_the_copy(dir.path());
+}
+
+/// Where the bytes come from a map, whatever file system the temporary directory is on.
+#[test]
+fn data_is_copied_exactly_on_ext4() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mount = file_system(dir.path(), "ext4");
+    if crate::testing::can("needs ext4", mount.is_some()) {
+        let mount = mount.unwrap();
+        copies_are_exact(&through(&mount));
+        a_shorter_source_ends_the_copy(&through(&mount));
+        a_full_disk_refuses_at_once(&through(&mount), dir.path());
+    }
+}
+
+/// A file for which there is no room is refused before anything of it is written.
+fn a_full_disk_refuses_at_once(small: &Path, other: &Path) {
+    let filler = fs::File::create(small.join("filler")).unwrap();
+    rustix::fs::fallocate(&filler, FallocateFlags::empty(), 0, 420 << 20).unwrap();
+    fs::write(other.join("too-long"), vec![9; 80 << 20]).unwrap();
+    let source = fs::File::open(other.join("too-long")).unwrap();
+    let meta = at::meta_of(&source).unwrap();
+    let target = fs::File::create(small.join("copy")).unwrap();
+    let error = Copier::new().data(&source, &meta, &target).unwrap_err();
+    assert_eq!(error, rustix::io::Errno::NOSPC);
+    assert_eq!(target.metadata().unwrap().len(), 0, "bytes were written");
+}
+
+/// What shrinks while it is copied ends the copy, in any way of copying.
+fn a_shorter_source_ends_the_copy(dir: &Path) {
+    let content: Vec<u8> = (1..=251).cycle().take(5 << 20).collect();
+    fs::write(dir.join("shrinks"), &content).unwrap();
+    let source = fs::File::options().read(true).write(true).open(dir.join("shrinks")).unwrap();
+    let meta = at::meta_of(&source).unwrap();
+    let rest = (1 << 20) + 100;
+    source.set_len(rest as u64).unwrap();
+    let target = fs::File::create(dir.join("copy")).unwrap();
+    Copier::new().data(&source, &meta, &target).unwrap();
+    let copy = fs::read(dir.join("copy")).unwrap();
+    assert_eq!(copy[..rest], content[..rest]);
+    assert!(copy.len() <= rest.next_multiple_of(4096), "{} bytes", copy.len());
+}
+
+fn copies_are_exact(dir: &Path) {
     const M: u64 = 1 << 20;
     let cases: [(&str, u64, Stretches); 8] = [
         ("empty", 0, &[]),
@@ -70,7 +121,7 @@ fn data_is_copied_exactly_with_its_holes() {
     for (copier, (what, size, data)) in
         copiers.iter().flat_map(|copier| cases.map(|case| (copier, case)))
     {
-        let path = dir.path().join(what);
+        let path = dir.join(what);
         let file = fs::File::create(&path).unwrap();
         file.set_len(size).unwrap();
         for (offset, length) in data {
@@ -78,7 +129,7 @@ fn data_is_copied_exactly_with_its_holes() {
             file.write_all_at(&bytes, *offset).unwrap();
         }
         let meta = at::meta_of(&file).unwrap();
-        let copy = dir.path().join("copy");
+        let copy = dir.join("copy");
         let target = fs::File::create(&copy).unwrap();
         let copied = copier.data(fs::File::open(&path).unwrap(), &meta, &target).unwrap();
         let (a, b) = (fs::File::open(&path).unwrap(), fs::File::open(&copy).unwrap());

@@ -11,6 +11,7 @@ pub mod fuse;
 pub mod fuse_ring;
 pub mod handle;
 pub mod map;
+pub mod map_copy;
 pub mod memory;
 pub mod mount;
 pub mod mount_attr;
