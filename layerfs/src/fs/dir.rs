@@ -9,9 +9,10 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::{Fs, LISTINGS};
+use super::Fs;
+use super::listings::{Kept, Reading};
 use crate::node::{Moment, Node};
-use crate::union::{Entry, Listing, RealDir, lock};
+use crate::union::{Entry, Found, RealDir};
 use crate::wire::{Args, Attr, DirentPlus, EntryOut, Header, Out};
 
 /// The `DT_` number of a type.
@@ -30,21 +31,35 @@ impl Fs {
         args.u64()?;
         let (offset, size) = (args.u64()?, args.u32()? as usize);
         let node = self.table.get(header.node)?;
-        let moment = self.table.moment();
+        let now = self.reading();
         let stack = self.stack(&node)?;
-        let listing = self.listing(&node, &stack, offset)?;
+        let kept = self.listing(&node, &stack, offset, now)?;
         if !self.dots(&node, offset, size, plus, out) {
             return Ok(());
         }
-        for entry in listing.after(offset) {
-            let fits = match plus {
-                true => self.add_plus(&node, (&stack, moment), &entry, size, out)?,
-                false => {
-                    let kind = kind_byte(entry.kind);
-                    out.dirent(size, entry.ino, entry.place, kind, entry.name)
-                }
+        // A name may be gone since, or lead to something else or to another layer.
+        let outdated = kept.read != now;
+        for mut entry in kept.listing.after(offset) {
+            if plus && !out.fits_plus(size, entry.name) {
+                break;
+            }
+            // Above the layer that has it there was nothing of this name.
+            let from = if outdated { 0 } else { entry.layer.min(stack.len()) };
+            let found = match plus || outdated {
+                true => self.union.lookup(&stack[from..], entry.name),
+                false => Ok(None),
             };
-            if !fits {
+            match &found {
+                Ok(None) if outdated => continue,
+                Ok(Some(found)) if outdated => {
+                    entry.kind = FileType::from_raw_mode(found.stat.stx_mode.into());
+                    entry.ino = found.ino;
+                }
+                _ => {}
+            }
+            if plus {
+                self.add_plus(&node, &entry, found, now.moment, out);
+            } else if !out.dirent(size, entry.ino, entry.place, kind_byte(entry.kind), entry.name) {
                 break;
             }
         }
@@ -74,20 +89,16 @@ impl Fs {
         true
     }
 
+    /// Adds a name, with its node and attributes if they are known; there is room for it.
     fn add_plus(
         &self,
         parent: &Arc<Node>,
-        (stack, moment): (&[Arc<RealDir>], Moment),
         listed: &Entry<'_>,
-        size: usize,
+        found: Result<Option<Found>, Errno>,
+        moment: Moment,
         out: &mut Out,
-    ) -> Result<bool, Errno> {
-        if !out.fits_plus(size, listed.name) {
-            return Ok(false);
-        }
-        // Above the layer that has it there is nothing of this name.
-        let from = listed.layer.min(stack.len());
-        let entry = match self.union.lookup(&stack[from..], listed.name) {
+    ) {
+        let entry = match found {
             Ok(Some(found)) => match self.entry(&found, parent, listed.name, moment) {
                 None => self.search(parent, listed.name).unwrap_or(None),
                 entry => entry,
@@ -99,7 +110,6 @@ impl Fs {
         let (entry, ino) = entry.map_or_else(unknown, |(node, entry)| (entry, node.ino));
         let kind = kind_byte(listed.kind);
         out.dirent_plus(&DirentPlus { entry, ino, next: listed.place, kind, name: listed.name });
-        Ok(true)
     }
 
     /// The listing of a directory: a new one for a reader that begins, the same for one that goes on.
@@ -108,27 +118,16 @@ impl Fs {
         node: &Node,
         stack: &[Arc<RealDir>],
         offset: u64,
-    ) -> Result<Arc<Listing>, Errno> {
-        let before = {
-            let mut listings = lock(&self.listings);
-            let at = listings.iter().position(|(id, _)| *id == node.id);
-            at.map(|at| {
-                let kept = listings.remove(at);
-                let listing = Arc::clone(&kept.1);
-                listings.push(kept);
-                listing
-            })
+        now: Reading,
+    ) -> Result<Kept, Errno> {
+        let before = match self.listings.get(node.id) {
+            Some(kept) if offset > 0 => return Ok(kept),
+            Some(kept) => Some(Arc::new(kept.listing.places())),
+            None => node.state().extra.as_ref().and_then(|extra| extra.places.clone()),
         };
-        if let Some(before) = before.as_ref().filter(|_| offset > 0) {
-            return Ok(Arc::clone(before));
-        }
         let listing = Arc::new(self.union.list(stack, before.as_deref())?);
-        let mut listings = lock(&self.listings);
-        listings.retain(|(id, _)| *id != node.id);
-        if listings.len() >= LISTINGS {
-            listings.remove(0);
-        }
-        listings.push((node.id, Arc::clone(&listing)));
-        Ok(listing)
+        let kept = Kept { listing, read: now };
+        self.keep_listing(node.id, kept.clone());
+        Ok(kept)
     }
 }

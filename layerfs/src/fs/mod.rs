@@ -10,6 +10,7 @@ mod effort;
 mod idle;
 mod io;
 mod link;
+mod listings;
 mod lookup;
 mod open;
 mod remove;
@@ -18,8 +19,8 @@ mod up;
 mod xattr;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 
@@ -31,14 +32,11 @@ use crate::node::{Node, Table};
 use crate::options::Options;
 use crate::passthrough::Registry;
 use crate::stats::Stats;
-use crate::union::{Listing, Place, RealDir, Union, lock};
+use crate::union::{Place, RealDir, Union};
 use crate::wire::{Args, Capabilities, Header, InitIn, InitOut, Out, op, op_name};
 
 /// The longest write that one request carries, and the longest read that is worth asking for.
 pub const MAX_WRITE: u32 = 1 << 20;
-
-/// How many listings of directories are kept for readers that come back.
-const LISTINGS: usize = 64;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +57,9 @@ pub struct Fs {
     table: Table,
     /// What was done so far.
     pub stats: Stats,
-    listings: Mutex<Vec<(u64, Arc<Listing>)>>,
+    listings: listings::Listings,
+    /// How often a name was about to be removed or given to something else.
+    removals: AtomicU64,
     device: OnceLock<Arc<OwnedFd>>,
     backings: OnceLock<Arc<Registry>>,
     idle: idle::Idle,
@@ -110,7 +110,8 @@ impl Fs {
             ahead: Ahead::new(options.prefetch, options.burst, options.timeout),
             options,
             stats: Stats::default(),
-            listings: Mutex::default(),
+            listings: listings::Listings::default(),
+            removals: AtomicU64::new(0),
             device: OnceLock::new(),
             backings: OnceLock::new(),
             idle: idle::Idle::default(),
@@ -255,6 +256,9 @@ impl Fs {
     }
 
     fn operate(&self, header: &Header, args: Args<'_>, out: &mut Out) -> Result<(), Errno> {
+        if matches!(header.opcode, op::UNLINK | op::RMDIR | op::RENAME | op::RENAME2) {
+            self.removals.fetch_add(1, Ordering::AcqRel);
+        }
         match header.opcode {
             op::LOOKUP => self.op_lookup(header, args, out),
             op::GETATTR => self.op_getattr(header, out),
@@ -322,10 +326,6 @@ impl Fs {
             Place::Dir(stack) => Ok(Arc::clone(stack)),
             Place::File { .. } => Err(Errno::NOTDIR),
         }
-    }
-
-    fn drop_listing(&self, node: u64) {
-        lock(&self.listings).retain(|(id, _)| *id != node);
     }
 
     /// Lets go of what keeps the layers' file systems busy, after the mount is gone.

@@ -199,7 +199,7 @@ impl Fs {
             self.table.unalias(real, node.id);
             self.table.unalias(found.id, node.id);
             if node.is_dir() {
-                self.drop_listing(node.id);
+                self.listings.forget(node.id);
             }
         }
         self.unindex(found, in_upper);

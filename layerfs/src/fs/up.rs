@@ -66,6 +66,7 @@ impl Fs {
         let Place::Dir(stack) = &state.place else { return Err(Errno::NOTDIR) };
         let lower = stack.first().ok_or(Errno::IO)?;
         self.union.copy_up_dir(lower, to, &state.name)?;
+        self.table.copied_up();
         Stats::add(&self.stats.copy_ups);
         let upper = RealDir::fresh(to, &state.name);
         let stack = std::iter::once(Arc::clone(&upper)).chain(stack.iter().cloned()).collect();

@@ -11,7 +11,7 @@ use rustix::fs::FileType;
 pub use table::{Moment, ROOT, Table};
 
 use crate::passthrough::Backing;
-use crate::union::{Name, Place, RealId, lock};
+use crate::union::{Name, Place, Places, RealId, lock};
 
 /// A node.
 ///
@@ -48,7 +48,7 @@ pub struct State {
     pub extra: Option<Box<Extra>>,
 }
 
-/// What only nodes have that are open, or that lost their name.
+/// What only nodes have that are open or were listed, or that lost their name.
 #[derive(Debug, Default)]
 pub struct Extra {
     /// How many open files there are.
@@ -71,6 +71,9 @@ pub struct Extra {
     /// The node that took this one's place when it was copied up while the kernel read the lower file
     /// without us: an inode's backing file cannot change while it is open.
     pub successor: Option<Arc<Node>>,
+    /// The places of a directory's names, when its listing is not kept any more: somebody may have it
+    /// open and go on at one of them.
+    pub places: Option<Arc<Places>>,
 }
 
 /// A real file that is open here.
@@ -150,6 +153,7 @@ impl State {
                 && extra.orphan.is_none()
                 && extra.lower.is_none()
                 && extra.successor.is_none()
+                && extra.places.is_none()
         });
         if spare {
             self.extra = None;

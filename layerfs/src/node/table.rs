@@ -23,7 +23,7 @@ struct Slot {
     lookups: u64,
 }
 
-/// How many files had been copied up when the layers were read.
+/// How many files and directories had been copied up when the layers were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(u64);
 
@@ -116,7 +116,8 @@ impl Table {
         Moment(self.copied.load(Ordering::Acquire))
     }
 
-    /// Records that a file is in the upper layer now, before its lower inode leads to its node no more.
+    /// Records that a file or a directory is in the upper layer now, before its lower inode leads to its
+    /// node no more.
     pub fn copied_up(&self) {
         self.copied.fetch_add(1, Ordering::AcqRel);
     }

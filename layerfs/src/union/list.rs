@@ -2,14 +2,17 @@
 //!
 //! Each name has a number of its own that says where in the listing it stands. A later listing of the
 //! same directory gives the same names the same numbers and new ones higher numbers, so that a reader
-//! which comes back with a number finds its place whatever was created or removed since.
+//! which comes back with a number finds its place whatever was created or removed since. So the numbers
+//! ([`Places`]) have to last longer than the listing.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
+use std::hash::BuildHasher as _;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 
 use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
@@ -43,6 +46,28 @@ struct Record {
     length: u8,
     kind: u8,
     layer: u16,
+}
+
+/// Which place each name of a directory has: what is needed of a listing to number the next one.
+///
+/// Names are kept as keyed hashes of 64 bits, 16 bytes a name with its place.
+#[derive(Debug)]
+pub struct Places {
+    by_hash: Vec<(u64, u64)>,
+    next: u64,
+}
+
+impl Places {
+    fn of(&self, name: &[u8]) -> Option<u64> {
+        let hash = hash(name);
+        let at = self.by_hash.binary_search_by_key(&hash, |(known, _)| *known).ok()?;
+        Some(self.by_hash[at].1)
+    }
+}
+
+fn hash(name: &[u8]) -> u64 {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEYS.hash_one(name)
 }
 
 /// The names of one directory, in the order of their places.
@@ -98,21 +123,21 @@ impl Listing {
         });
     }
 
+    /// The places of its names, for a later listing.
+    pub fn places(&self) -> Places {
+        let place = |record: &Record| (hash(self.name(record).as_bytes()), record.place);
+        let mut by_hash: Vec<_> = self.records.iter().map(place).collect();
+        by_hash.sort_unstable();
+        Places { by_hash, next: self.next }
+    }
+
     /// Gives every name its place: the one it had before, or a new one.
-    fn number(&mut self, before: Option<&Listing>) {
+    fn number(&mut self, before: Option<&Places>) {
         self.next = before.map_or(FIRST, |before| before.next);
-        let known: HashMap<&[u8], u64> = match before {
-            Some(before) => before
-                .records
-                .iter()
-                .map(|record| (before.name(record).as_bytes(), record.place))
-                .collect(),
-            None => HashMap::new(),
-        };
         for record in &mut self.records {
             let at = record.at as usize;
             let name = &self.names[at..at + usize::from(record.length)];
-            record.place = known.get(name).copied().unwrap_or_else(|| {
+            record.place = before.and_then(|before| before.of(name)).unwrap_or_else(|| {
                 self.next += 1;
                 self.next - 1
             });
@@ -166,7 +191,7 @@ impl Union {
     ///
     /// # Errors
     /// What the layers' file systems say.
-    pub fn list(&self, stack: &[Arc<RealDir>], before: Option<&Listing>) -> Result<Listing, Errno> {
+    pub fn list(&self, stack: &[Arc<RealDir>], before: Option<&Places>) -> Result<Listing, Errno> {
         let mut merge = Merge { union: self, listing: Listing::default(), seen: HashMap::new() };
         for (depth, dir) in stack.iter().enumerate() {
             merge.layer(dir, depth, depth + 1 == stack.len())?;

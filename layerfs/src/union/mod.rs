@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 pub use copyup::{Copied, Lower};
 pub use detach::{Access, Times};
 pub use fds::{FdCache, Moving, Name, RealDir, lock};
-pub use list::{Entry, Listing};
+pub use list::{Entry, Listing, Places};
 pub(crate) use merge::stat;
 pub use merge::{Found, Known, Place};
 pub use metacopy::Bare;

@@ -17,6 +17,8 @@ mod flags;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod listings;
+#[cfg(test)]
 mod metacopy;
 #[cfg(test)]
 mod overrides;
