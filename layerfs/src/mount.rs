@@ -82,12 +82,20 @@ pub fn mount(options: &Options, point: &Path) -> Result<Mounted> {
 /// Gives the mount on `point` the flags that the options name, as `mount -o remount` asks for; it is the
 /// kernel that heeds them, and the options of the layers stay as they are.
 ///
+/// What was written is on the disk when a mount is read-only, as anywhere. The kernel asks no FUSE server
+/// for that, and only the server knows which file system the upper layer is on: all are synced.
+///
 /// # Errors
 /// What mount(2) says.
 pub fn remount(options: &Options, point: &Path) -> Result<()> {
     let point = point.canonicalize().map_err(|error| Error::sys("open", point, error))?;
-    rustix::mount::mount_remount(&point, flags(options), c"")
-        .map_err(|error| Error::sys("remount", &point, error))
+    let flags = flags(options);
+    rustix::mount::mount_remount(&point, flags, c"")
+        .map_err(|error| Error::sys("remount", &point, error))?;
+    if flags.contains(MountFlags::RDONLY) {
+        rustix::fs::sync();
+    }
+    Ok(())
 }
 
 fn direct(options: &Options, point: &Path) -> Result<OwnedFd> {

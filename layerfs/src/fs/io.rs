@@ -153,11 +153,18 @@ impl Fs {
         }
     }
 
+    /// Drops the set-id bits before a change of the data of which the kernel does not say, as it does of a
+    /// write, whether its caller may leave them: only root may then.
+    fn writes_as(&self, header: &Header, node: &Node) -> Result<(), Errno> {
+        if header.uid == 0 { Ok(()) } else { self.kill_set_ids(node) }
+    }
+
     pub(super) fn op_fallocate(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {
         args.u64()?;
         let (offset, length, mode) = (args.u64()?, args.u64()?, args.u32()?);
         let node = self.table.get(header.node)?;
         let file = self.writable_file(&node)?;
+        self.writes_as(header, &node)?;
         rustix::fs::fallocate(&file, FallocateFlags::from_bits_retain(mode), offset, length)
     }
 
@@ -201,11 +208,12 @@ impl Fs {
         let (mut to, length) = (args.u64()?, args.u64()?);
         let source = self.file(&*self.table.get(header.node)?, false)?;
         let target: Arc<Node> = self.table.get(target)?;
-        let target: Arc<OwnedFd> = self.writable_file(&target)?;
+        let file: Arc<OwnedFd> = self.writable_file(&target)?;
+        self.writes_as(header, &target)?;
         // The count of the reply has 32 bits.
         let length = usize::try_from(length.min(0x7fff_f000)).unwrap_or(usize::MAX);
         let copied =
-            rustix::fs::copy_file_range(&source, Some(&mut from), &target, Some(&mut to), length)?;
+            rustix::fs::copy_file_range(&source, Some(&mut from), &file, Some(&mut to), length)?;
         out.u32(u32::try_from(copied).unwrap_or(0));
         out.u32(0);
         Ok(())

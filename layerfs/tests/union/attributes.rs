@@ -128,6 +128,46 @@ fn root_the_mode_alone_tells_that_a_write_dropped_set_id_bits() {
 }
 
 #[test]
+fn root_set_id_bits_go_with_what_changes_data_without_a_write() {
+    if !may_mount() || !has_program("setpriv") || !has_program("python3") {
+        return;
+    }
+    // The interpreter may be where only root reaches it.
+    const COPY: &str = "import os, sys
+user = int(sys.argv[1])
+os.setresuid(user, user, user)
+fd = os.open(sys.argv[2], os.O_RDWR)
+os.copy_file_range(fd, fd, 100, 0, 4096)";
+    type Change = fn(u32, &Path) -> bool;
+    let changes: [(&str, Change); 3] = [
+        ("fallocate", |user, file| {
+            run_as(user, user, &["fallocate", "-o", "8192", "-l", "4096"], file)
+        }),
+        ("punch a hole", |user, file| run_as(user, user, &["fallocate", "-p", "-l", "4096"], file)),
+        ("copy_file_range", |user, file| {
+            run_as(0, 0, &["python3", "-c", COPY, &user.to_string()], file)
+        }),
+    ];
+    for way in WAYS {
+        let mut stage = Stage::new();
+        open_to_all(&stage);
+        let options = stage.layers(&["low"], "top") + way;
+        let mount = stage.layerfs("m", &options);
+        let tool = mount.join("tool");
+        fs::write(&tool, [b'x'; 8192]).expect("a file");
+        for (what, change) in changes {
+            for (user, left) in [(0, 0o6777), (65_534, 0o777)] {
+                fs::set_permissions(&tool, fs::Permissions::from_mode(0o6777)).expect("chmod");
+                assert!(change(user, &tool), "{way}: {what} by {user}");
+                let mode = fs::metadata(&tool).expect("stat").mode() & 0o7777;
+                assert_eq!(mode, left, "{way}: {mode:o} after {what} by {user}");
+            }
+        }
+        stage.unmount(&mount);
+    }
+}
+
+#[test]
 fn root_the_work_directory_hands_no_acl_down_to_copies() {
     if !may_mount() || !has_program("setfacl") {
         return;
