@@ -75,7 +75,7 @@ impl Fs {
     }
 
     /// Looks at a file where it is, without a rename or a removal meanwhile: the kernel keeps these from
-    /// changes of the same file, but not from looks.
+    /// changes of the same file that somebody asks for, but not from looks.
     pub(super) fn look_at<T>(
         &self,
         node: &Node,
@@ -134,8 +134,11 @@ impl Fs {
                 chmod(&target, set.mode & 0o7777)?;
             }
         }
-        if set.has(SetAttr::ATIME | SetAttr::MTIME) {
-            touch(&target, &set)?;
+        if set.only_notes_change() {
+            // The kernel writes times back by itself, beside renames and removals.
+            self.look_at(&node, |fd, name| touch((fd, name), &set))?;
+        } else if set.has(SetAttr::ATIME | SetAttr::MTIME) {
+            touch(target.at(), &set)?;
         }
         let ttl = self.attr_ttl(&node, &asked);
         let attr = self.attr(&node, &self.stat(&node)?);
@@ -262,7 +265,7 @@ pub(super) fn magic(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-fn touch(target: &Target, set: &SetAttr) -> Result<(), Errno> {
+fn touch(place: (&OwnedFd, &OsStr), set: &SetAttr) -> Result<(), Errno> {
     let time = |wanted: u32, now: u32, (secs, nanos): (i64, u32)| {
         let tv_nsec = match (set.has(wanted), set.has(now)) {
             (false, _) => rustix::fs::UTIME_OMIT,
@@ -275,7 +278,7 @@ fn touch(target: &Target, set: &SetAttr) -> Result<(), Errno> {
         last_access: time(SetAttr::ATIME, SetAttr::ATIME_NOW, set.atime),
         last_modification: time(SetAttr::MTIME, SetAttr::MTIME_NOW, set.mtime),
     };
-    match target.at() {
+    match place {
         (fd, name) if !name.is_empty() => {
             rustix::fs::utimensat(fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
         }
