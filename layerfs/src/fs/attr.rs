@@ -198,7 +198,24 @@ impl Fs {
     /// Drops the set-id bits, as a write by somebody without CAP_FSETID does.
     pub(super) fn kill_set_ids(&self, node: &Node) -> Result<(), Errno> {
         let owned = Owned::of(&self.stat(node)?);
+        self.keep_bits(node, owned, without_set_ids(owned.mode))
+    }
+
+    /// Drops the set-id bits before a change of the data of which the kernel does not say, as it does of a
+    /// write, whether its caller may leave them: only root may then. Who is outside of the group leaves no
+    /// set-gid bit (`setattr_should_drop_sgid` of the kernel).
+    pub(super) fn writes_as(&self, header: &Header, node: &Node) -> Result<(), Errno> {
+        if header.uid == 0 {
+            return Ok(());
+        }
+        let owned = Owned::of(&self.stat(node)?);
+        let (_, group) = self.options.ids.show(owned.uid, owned.gid);
         let kept = without_set_ids(owned.mode);
+        self.keep_bits(node, owned, if header.gid == group { kept } else { kept & !0o2000 })
+    }
+
+    /// Takes bits of the mode away, of which the kernel does not know.
+    fn keep_bits(&self, node: &Node, owned: Owned, kept: u32) -> Result<(), Errno> {
         if kept == owned.mode {
             return Ok(());
         }

@@ -153,12 +153,6 @@ impl Fs {
         }
     }
 
-    /// Drops the set-id bits before a change of the data of which the kernel does not say, as it does of a
-    /// write, whether its caller may leave them: only root may then.
-    fn writes_as(&self, header: &Header, node: &Node) -> Result<(), Errno> {
-        if header.uid == 0 { Ok(()) } else { self.kill_set_ids(node) }
-    }
-
     pub(super) fn op_fallocate(&self, header: &Header, mut args: Args<'_>) -> Result<(), Errno> {
         args.u64()?;
         let (offset, length, mode) = (args.u64()?, args.u64()?, args.u32()?);
