@@ -61,8 +61,9 @@ pub(crate) trait Backend: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Fills the directory of a new layer, which is as yet under a temporary name.
-    fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()>;
+    /// Fills the directory of a new layer, which is as yet under a temporary name. What it notes in the metadata is
+    /// kept with the layer.
+    fn build(&self, call: Call<'_>, meta: &mut Meta, dir: BorrowedFd<'_>) -> Result<()>;
 
     /// Applies a tar to a layer, whose gate is owned.
     fn fill(&self, call: Call<'_>, layer: &Layer, tar: &mut dyn Read) -> Result<Applied>;
@@ -72,6 +73,9 @@ pub(crate) trait Backend: Send + Sync + Debug {
 
     /// Frees what a committed layer no longer needs.
     fn sealed(&self, _id: &LayerId) {}
+
+    /// Drops what is kept for layers on one that is removed now.
+    fn removed(&self, _id: &LayerId) {}
 
     /// See [`Driver::mounts`].
     fn describe(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<Vec<Mount>>;
@@ -180,8 +184,7 @@ impl<B: Backend> Driver for B {
         if let Some(parent) = parent.filter(|_| options.state == State::Active) {
             meta.origin = self.origin(call, parent)?;
         }
-        let shape = meta.clone();
-        home.create(call, meta, |dir| self.build(call, &shape, dir))
+        home.create(call, meta, |dir, meta| self.build(call, meta, dir))
     }
 
     fn apply(&self, id: &LayerId, tar: &mut dyn Read) -> Result<Applied> {
@@ -212,7 +215,9 @@ impl<B: Backend> Driver for B {
     }
 
     fn remove(&self, id: &LayerId) -> Result<()> {
-        self.home().remove(self.home().call("remove", id))
+        self.home().remove(self.home().call("remove", id))?;
+        self.removed(id);
+        Ok(())
     }
 
     fn info(&self, id: &LayerId) -> Result<LayerInfo> {

@@ -247,7 +247,7 @@ impl Backend for Btrfs {
         Ok(Some(info.uuid))
     }
 
-    fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()> {
+    fn build(&self, call: Call<'_>, meta: &mut Meta, dir: BorrowedFd<'_>) -> Result<()> {
         // Of a layer that had this id before.
         self.finished.forget(&meta.id);
         match has_tree(meta) {

@@ -44,7 +44,7 @@ impl Backend for DeviceMapper {
         Ok(())
     }
 
-    fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()> {
+    fn build(&self, call: Call<'_>, meta: &mut Meta, dir: BorrowedFd<'_>) -> Result<()> {
         if meta.state == State::View {
             return Ok(());
         }

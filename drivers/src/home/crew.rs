@@ -11,30 +11,30 @@ use super::lock;
 
 /// What calls and threads share, and the threads. Dropping it waits until all have ended.
 #[derive(Debug)]
-pub(super) struct Crew<T> {
+pub(crate) struct Crew<T> {
     shared: Arc<Shared<T>>,
 }
 
 /// What they share.
 #[derive(Debug)]
-pub(super) struct Shared<T> {
+pub(crate) struct Shared<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
 }
 
 /// What is behind the lock.
 #[derive(Debug, Default)]
-pub(super) struct State<T> {
+pub(crate) struct State<T> {
     /// What there is to do.
-    pub(super) todo: T,
+    pub(crate) todo: T,
     /// Whether the owner waits for the threads' end.
-    pub(super) ending: bool,
+    pub(crate) ending: bool,
     threads: usize,
 }
 
 impl<T> State<T> {
     /// How many threads there are.
-    pub(super) fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.threads
     }
 }
@@ -48,12 +48,12 @@ impl<T: Default> Default for Crew<T> {
 
 impl<T: Send + 'static> Crew<T> {
     /// What there is to do, for one at a time.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.shared.lock()
     }
 
     /// Tells the threads that there is more to do.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.shared.changed.notify_all();
     }
 
@@ -62,7 +62,7 @@ impl<T: Send + 'static> Crew<T> {
     ///
     /// # Errors
     /// When the kernel gives no thread.
-    pub(super) fn start<F>(&self, state: &mut State<T>, name: &str, work: F) -> std::io::Result<()>
+    pub(crate) fn start<F>(&self, state: &mut State<T>, name: &str, work: F) -> std::io::Result<()>
     where
         F: Fn(&Shared<T>) -> MutexGuard<'_, State<T>> + Send + 'static,
     {
@@ -75,6 +75,8 @@ impl<T: Send + 'static> Crew<T> {
                     Err(_) => tracing::error!("a thread goes on after a panic"),
                 }
             };
+            // What it holds is gone when nobody waits any more.
+            drop(work);
             state.threads -= 1;
             drop(state);
             shared.changed.notify_all();
@@ -87,12 +89,12 @@ impl<T: Send + 'static> Crew<T> {
 
 impl<T> Shared<T> {
     /// What there is to do, for one at a time.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<T>> {
         lock(&self.state)
     }
 
     /// Waits while a condition holds, and no longer than `most`.
-    pub(super) fn wait<'s>(
+    pub(crate) fn wait<'s>(
         &self,
         state: MutexGuard<'s, State<T>>,
         most: Duration,

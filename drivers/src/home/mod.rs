@@ -19,7 +19,7 @@
 pub(crate) mod check;
 mod closer;
 pub(crate) mod commit;
-mod crew;
+pub(crate) mod crew;
 mod format;
 pub(crate) mod freeing;
 pub(crate) mod fs;
@@ -312,16 +312,16 @@ impl Home {
         }
     }
 
-    /// Makes a layer: `build` fills the directory that becomes the layer's, by a rename.
+    /// Makes a layer: `build` fills the directory that becomes the layer's, by a rename, and may note in the metadata how.
     pub(crate) fn create(
         &self,
         call: Call<'_>,
-        meta: Meta,
-        build: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+        mut meta: Meta,
+        build: impl FnOnce(BorrowedFd<'_>, &mut Meta) -> Result<()>,
     ) -> Result<()> {
         let reservation = self.index.reserve(call, meta.parent.as_ref())?;
         let scratch = self.scratch(call.layer.as_str()).map_err(|error| call.failed(error))?;
-        build(scratch.dir())?;
+        build(scratch.dir(), &mut meta)?;
         let finish = || {
             fs::write_file(scratch.dir(), META, &meta.to_bytes()?, Durability::Later)?;
             scratch.publish(call.layer)

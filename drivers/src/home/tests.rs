@@ -20,7 +20,7 @@ fn make(home: &Home, name: &str, parent: Option<&str>) -> Result<()> {
     let id = id(name);
     let meta = Meta::new(id.clone(), parent.map(self::id), State::Active);
     let call = home.call("create", &id);
-    home.create(call, meta, |dir| {
+    home.create(call, meta, |dir, _| {
         fs::make_dir(dir, "data", 0o755).map(drop).map_err(|error| call.failed(error))
     })
 }
@@ -101,7 +101,7 @@ fn a_failed_creation_leaves_nothing() {
     let name = id("1");
     let call = home.call("create", &name);
     let meta = Meta::new(name.clone(), None, State::Active);
-    let result = home.create(call, meta, |dir| {
+    let result = home.create(call, meta, |dir, _| {
         fs::make_dir(dir, "data", 0o755).map_err(|error| call.failed(error))?;
         Err(call.refused(ErrorKind::NoSpace, "full"))
     });
@@ -121,7 +121,7 @@ fn commit_refuses_what_the_contract_says() {
     make(&home, "child", Some("base")).unwrap();
     let view = id("view");
     let meta = Meta::new(view.clone(), Some(id("base")), State::View);
-    home.create(home.call("create", &view), meta, |_| Ok(())).unwrap();
+    home.create(home.call("create", &view), meta, |_, _| Ok(())).unwrap();
 
     use ErrorKind::{FailedPrecondition, InvalidArgument, NotFound};
     let cases = [
@@ -261,7 +261,7 @@ fn work_in_progress_is_no_leftover() {
     let home = open(dir.path());
     let name = id("1");
     let call = home.call("create", &name);
-    home.create(call, Meta::new(name.clone(), None, State::Active), |_| {
+    home.create(call, Meta::new(name.clone(), None, State::Active), |_, _| {
         assert_eq!(check(&home), [], "a creation under way is taken for a leftover");
         home.repair(|_| vec![DATA]).map(drop)
     })

@@ -211,7 +211,7 @@ impl<U: Union> Backend for Overlay<U> {
         }
     }
 
-    fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()> {
+    fn build(&self, call: Call<'_>, meta: &mut Meta, dir: BorrowedFd<'_>) -> Result<()> {
         let failed = |error| call.failed(error);
         if meta.state == State::View && meta.parent.is_some() {
             return Ok(());

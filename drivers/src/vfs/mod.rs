@@ -81,7 +81,7 @@ impl Backend for Vfs {
         Capabilities { client_mounts: true, id_map, ..Capabilities::default() }
     }
 
-    fn build(&self, call: Call<'_>, meta: &Meta, dir: BorrowedFd<'_>) -> Result<()> {
+    fn build(&self, call: Call<'_>, meta: &mut Meta, dir: BorrowedFd<'_>) -> Result<()> {
         if !has_tree(meta) {
             return Ok(());
         }
