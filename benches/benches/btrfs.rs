@@ -1,7 +1,8 @@
 //! The btrfs driver on a loop device: whether a layer's life costs the same for 10 files and for 50,000,
-//! a diff of 10 changed files against a walk over both trees, and imports beside overlay2's.
+//! with a stock of snapshots and without, a diff of 10 changed files against a walk over both trees, and imports
+//! beside overlay2's.
 //!
-//! Words keep the parts that are named: `lives`, `ages`, `removals`, `diffs`, `shares`, `imports`.
+//! Words keep the parts that are named: `lives`, `ages`, `crowds`, `removals`, `diffs`, `shares`, `imports`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use cow::root::Root;
 use drivers::{Access, CreateOptions, Driver, LayerId, LayerRecord};
 use tests::disk;
 use tests::root::TempRoot;
+use tests::stock;
 
 const SMALL: usize = 10;
 const LARGE: usize = 50_000;
@@ -58,56 +60,135 @@ fn timed(
     Ok(())
 }
 
+/// A driver with its own home on the file system of the others.
+struct Store {
+    driver: Box<dyn Driver>,
+    home: PathBuf,
+    label: &'static str,
+}
+
+impl Store {
+    fn open(root: &TempRoot, label: &'static str, option: &str) -> Result<Self, Failure> {
+        let home = root.join(option);
+        let driver = drivers::open("btrfs", &home, &[option])?;
+        Ok(Self { driver, home, label })
+    }
+}
+
+/// A row for each store and each size of a layer.
+fn rows(stores: &[Store], tars: &[(usize, PathBuf)]) -> Times {
+    let row = |store: &Store, files: usize| (format!("{files} files{}", store.label), Vec::new());
+    stores.iter().flat_map(|store| tars.iter().map(move |(files, _)| row(store, *files))).collect()
+}
+
+fn import_tar(driver: &dyn Driver, image: &LayerId, tar: &Path) -> Result<(), Failure> {
+    driver.create(image, None, &CreateOptions::active())?;
+    driver.apply(image, &mut fs::File::open(tar)?)?;
+    Ok(())
+}
+
+fn commit(driver: &dyn Driver, layer: &LayerId) -> Result<(), Failure> {
+    Ok(driver.commit(layer, &LayerRecord::default()).map(drop)?)
+}
+
 /// Layers of few and of many files: commit and removal of the layer, and preparation, commit and
 /// removal of a container on it, round by round.
-fn lives(driver: &dyn Driver, tars: &[(usize, PathBuf)]) -> Result<(), Failure> {
-    let mut tables: [Times; 4] = Default::default();
-    for table in &mut tables {
-        *table = tars.iter().map(|(files, _)| (format!("{files} files"), Vec::new())).collect();
-    }
-    let titles = ["prepare a container on a layer", "commit a container's layer on it"];
+fn lives(stores: &[Store], tars: &[(usize, PathBuf)]) -> Result<(), Failure> {
+    let mut tables: [Times; 4] = std::array::from_fn(|_| rows(stores, tars));
     let active = CreateOptions::active();
-    for _round in 0..3 {
-        for (at, (_, tar)) in tars.iter().enumerate() {
-            let (image, container) = (id("image")?, id("container")?);
-            driver.create(&image, None, &active)?;
-            driver.apply(&image, &mut fs::File::open(tar)?)?;
-            timed(&mut tables[2][at].1, || {
-                Ok(driver.commit(&image, &LayerRecord::default()).map(drop)?)
-            })?;
+    let (image, container) = (id("image")?, id("container")?);
+    for (store, first) in stores.iter().zip((0..).step_by(tars.len())) {
+        // What one store frees would be felt in the other.
+        settle(stores, 0)?;
+        let each = (0..3).flat_map(|_round| tars.iter().enumerate());
+        for (at, (_, tar)) in each {
+            let (driver, at) = (&*store.driver, first + at);
+            import_tar(driver, &image, tar)?;
+            timed(&mut tables[2][at].1, || commit(driver, &image))?;
             for _ in 0..ROUNDS / 2 {
                 timed(&mut tables[0][at].1, || {
                     Ok(driver.create(&container, Some(&image), &active)?)
                 })?;
-                let path = driver.mount(&container, Access::Default)?;
-                fs::write(path.join("new"), "new")?;
-                driver.unmount(&container)?;
-                timed(&mut tables[1][at].1, || {
-                    Ok(driver.commit(&container, &LayerRecord::default()).map(drop)?)
-                })?;
+                write_in(driver, &container, &["new"])?;
+                timed(&mut tables[1][at].1, || commit(driver, &container))?;
                 driver.remove(&container)?;
             }
             timed(&mut tables[3][at].1, || Ok(driver.remove(&image)?))?;
         }
     }
-    for (title, table) in titles.into_iter().zip(&tables) {
-        rounds::table(title, table);
-    }
-    rounds::table("commit an image's layer", &tables[2]);
-    rounds::table("remove an image's layer", &tables[3]);
+    let titles = [
+        "prepare a container on a layer",
+        "commit a container's layer on it",
+        "commit an image's layer",
+        "remove an image's layer",
+    ];
+    titles.into_iter().zip(&tables).for_each(|(title, table)| rounds::table(title, table));
     Ok(())
 }
 
-/// Waits until nothing is left to do from earlier calls: neither for the driver's thread nor for the
-/// kernel's cleaner, and what was written is on the disk.
-fn settle(home: &Path) -> Result<(), Failure> {
-    for place in ["tmp", "trash"] {
-        while fs::read_dir(home.join(place))?.next().is_some() {
+/// Clients that make containers side by side, each with a pause between two: whether those that a stock does not
+/// serve wait for it.
+fn crowds(stores: &[Store], tars: &[(usize, PathBuf)]) -> Result<(), Failure> {
+    const CLIENTS: usize = 8;
+    let mut tables: [Times; 2] = std::array::from_fn(|_| rows(stores, tars));
+    let each = stores.iter().flat_map(|store| tars.iter().map(move |(_, tar)| (store, tar)));
+    for (at, (store, tar)) in each.enumerate() {
+        let (driver, image) = (&*store.driver, id("image")?);
+        import_tar(driver, &image, tar)?;
+        commit(driver, &image)?;
+        settle(stores, 0)?;
+        let client = |client: usize| -> Result<[Vec<Duration>; 2], String> {
+            let mut times: [Vec<Duration>; 2] = Default::default();
+            let mut round = |number: usize| -> Result<(), Failure> {
+                let container = id(&format!("container-{client}-{number}"))?;
+                let active = CreateOptions::active();
+                timed(&mut times[0], || Ok(driver.create(&container, Some(&image), &active)?))?;
+                write_in(driver, &container, &["new"])?;
+                timed(&mut times[1], || commit(driver, &container))?;
+                std::thread::sleep(Duration::from_millis(100));
+                Ok(driver.remove(&container)?)
+            };
+            (0..2 * ROUNDS).try_for_each(&mut round).map_err(|error| error.to_string())?;
+            Ok(times)
+        };
+        let taken: Result<Vec<_>, String> = std::thread::scope(|scope| {
+            let started: Vec<_> =
+                (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
+            let joined = started.into_iter().map(|thread| thread.join());
+            joined.map(|taken| taken.unwrap_or_else(|_| Err("a client panics".into()))).collect()
+        });
+        for [prepared, committed] in taken? {
+            tables[0][at].1.extend(prepared);
+            tables[1][at].1.extend(committed);
+        }
+        driver.remove(&image)?;
+    }
+    rounds::table("prepare a container, 8 clients", &tables[0]);
+    rounds::table("commit a container, 8 clients", &tables[1]);
+    Ok(())
+}
+
+/// Waits until nothing is left to do from earlier calls: neither for the drivers' threads, of which each stock has so
+/// many spares then, nor for the kernel's cleaner, and what was written is on the disk.
+fn settle(stores: &[Store], spares: usize) -> Result<(), Failure> {
+    for store in stores {
+        let has_spares = || {
+            let ready = stock::spares(&store.driver.status());
+            ready.is_none_or(|ready| ready >= spares && names(&store.home.join("stock")) == ready)
+        };
+        let places = ["tmp", "trash"].map(|place| store.home.join(place));
+        while places.iter().any(|place| names(place) > 0) || !has_spares() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+    let home = &stores[0].home;
     disk::clean_btrfs(home);
     Ok(rustix::fs::syncfs(fs::File::open(home)?)?)
+}
+
+/// How many names there are in a directory, which need not be there.
+fn names(dir: &Path) -> usize {
+    fs::read_dir(dir).map_or(0, Iterator::count)
 }
 
 /// Writes files of a container.
@@ -122,44 +203,55 @@ fn write_in(driver: &dyn Driver, container: &LayerId, names: &[&str]) -> Result<
 ///
 /// A container whose first writes the kernel has written out, as it does every 30 s, is committed with one more
 /// file.
-fn ages(driver: &dyn Driver, home: &Path, tars: &[(usize, PathBuf)]) -> Result<(), Failure> {
-    let mut tables: [Times; 3] = Default::default();
-    for table in &mut tables {
-        *table = tars.iter().map(|(files, _)| (format!("{files} files"), Vec::new())).collect();
-    }
+fn ages(stores: &[Store], tars: &[(usize, PathBuf)]) -> Result<(), Failure> {
+    let mut tables: [Times; 4] = std::array::from_fn(|_| rows(stores, tars));
     let active = CreateOptions::active();
-    let commit =
-        |container: &LayerId| Ok(driver.commit(container, &LayerRecord::default()).map(drop)?);
-    for (files, tar) in tars {
-        let image = id(&format!("image-{files}"))?;
-        driver.create(&image, None, &active)?;
-        driver.apply(&image, &mut fs::File::open(tar)?)?;
-        driver.commit(&image, &LayerRecord::default())?;
+    let image = |files: &usize| id(&format!("image-{files}"));
+    let [young, old] = [id("young")?, id("old")?];
+    for store in stores {
+        for (files, tar) in tars {
+            let (driver, image) = (&*store.driver, image(files)?);
+            import_tar(driver, &image, tar)?;
+            commit(driver, &image)?;
+            for _ in 0..2 {
+                driver.create(&young, Some(&image), &active)?;
+                driver.remove(&young)?;
+            }
+        }
     }
+    let settle = || settle(stores, tars.len());
     for _round in 0..ROUNDS {
-        for (at, (files, _)) in tars.iter().enumerate() {
-            let image = id(&format!("image-{files}"))?;
-            let [young, old] = [id("young")?, id("old")?];
-            settle(home)?;
+        let each =
+            stores.iter().flat_map(|store| tars.iter().map(move |(files, _)| (store, files)));
+        for (at, (store, files)) in each.enumerate() {
+            let (driver, image) = (&*store.driver, image(files)?);
+            settle()?;
             timed(&mut tables[0][at].1, || Ok(driver.create(&young, Some(&image), &active)?))?;
+            settle()?;
+            write_in(driver, &young, &["new"])?;
+            timed(&mut tables[1][at].1, || commit(driver, &young))?;
             driver.create(&old, Some(&image), &active)?;
             write_in(driver, &old, &["first", "second"])?;
-            settle(home)?;
-            write_in(driver, &young, &["new"])?;
-            timed(&mut tables[1][at].1, || commit(&young))?;
-            settle(home)?;
+            settle()?;
             write_in(driver, &old, &["new"])?;
-            timed(&mut tables[2][at].1, || commit(&old))?;
-            driver.remove(&young)?;
+            timed(&mut tables[2][at].1, || commit(driver, &old))?;
+            settle()?;
+            timed(&mut tables[3][at].1, || Ok(driver.remove(&young)?))?;
             driver.remove(&old)?;
         }
     }
-    for (files, _) in tars {
-        driver.remove(&id(&format!("image-{files}"))?)?;
+    for store in stores {
+        for (files, _) in tars {
+            store.driver.remove(&image(files)?)?;
+        }
     }
-    rounds::table("prepare a container, nothing left from others", &tables[0]);
-    rounds::table("commit a container right after its first write", &tables[1]);
-    rounds::table("commit a container whose first writes are on the disk", &tables[2]);
+    let titles = [
+        "prepare a container, nothing left from others",
+        "commit a container right after its first write",
+        "commit a container whose first writes are on the disk",
+        "remove a container's layer",
+    ];
+    titles.into_iter().zip(&tables).for_each(|(title, table)| rounds::table(title, table));
     Ok(())
 }
 
@@ -290,15 +382,14 @@ fn shares(root: &TempRoot) -> Result<(), Failure> {
     let mut times: Times = Vec::new();
     let mut stores = Vec::new();
     for choice in ["off", "on"] {
-        let home = root.join(format!("dedupe-{choice}"));
-        stores.push((drivers::open("btrfs", &home, &[format!("btrfs.dedupe={choice}")])?, home));
+        stores.push(Store::open(root, "", &format!("dedupe={choice}"))?);
         for what in ["new content", "known content"] {
             times.push((format!("{what}, dedupe={choice}"), Vec::new()));
         }
     }
     let active = CreateOptions::active();
     for round in 0..=ROUNDS / 5 {
-        for (store, (driver, home)) in stores.iter().enumerate() {
+        for (store, Store { driver, .. }) in stores.iter().enumerate() {
             let layers = [id("first")?, id("second")?];
             for (at, layer) in layers.iter().enumerate() {
                 driver.create(layer, None, &active)?;
@@ -312,7 +403,7 @@ fn shares(root: &TempRoot) -> Result<(), Failure> {
                 }
             }
             layers.iter().try_for_each(|layer| driver.remove(layer))?;
-            settle(home)?;
+            settle(&stores, 0)?;
         }
     }
     rounds::table("a layer of 500 MB in 10,000 files", &times);
@@ -358,23 +449,29 @@ fn main() -> Result<(), Failure> {
     let wanted = |part: &str| words.is_empty() || words.iter().any(|word| part == word);
     fs::create_dir_all(benches::cache())?;
     let root = TempRoot::on_btrfs("bench");
-    let home = root.join("home");
-    if ["lives", "ages", "removals", "diffs"].into_iter().any(wanted) {
+    if ["lives", "ages", "crowds", "removals", "diffs"].into_iter().any(wanted) {
         let dir = tempfile::tempdir()?;
         let tars = [SMALL, LARGE].map(|files| tar(dir.path(), files).map(|tar| (files, tar)));
         let tars = tars.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let driver = drivers::open::<&str>("btrfs", &home, &[])?;
+        let stores = [
+            Store::open(&root, "", "stock=off")?,
+            Store::open(&root, ", with a stock", "stock=on")?,
+        ];
         if wanted("lives") {
-            lives(&*driver, &tars)?;
+            lives(&stores, &tars)?;
         }
         if wanted("ages") {
-            ages(&*driver, &home, &tars)?;
+            ages(&stores, &tars)?;
         }
+        if wanted("crowds") {
+            crowds(&stores, &tars)?;
+        }
+        let Store { driver, home, .. } = &stores[1];
         if wanted("removals") {
-            removals(&*driver, &tars)?;
+            removals(&**driver, &tars)?;
         }
         if wanted("diffs") {
-            diffs(&*driver, &home, &tars[1].1)?;
+            diffs(&**driver, home, &tars[1].1)?;
         }
     }
     if wanted("shares") {

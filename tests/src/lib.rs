@@ -22,6 +22,7 @@ pub mod programs;
 pub mod random;
 pub mod recorded;
 pub mod root;
+pub mod stock;
 pub mod terminal;
 pub mod thinpool;
 pub mod tree;

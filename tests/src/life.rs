@@ -157,7 +157,11 @@ pub fn live(
 }
 
 /// Commits a container's layer on an image, and gives the name of what that made.
-fn commit(client: &Client, image: &str, number: usize, stays_mounted: bool) -> String {
+///
+/// # Panics
+/// When a step fails.
+#[must_use]
+pub fn commit(client: &Client, image: &str, number: usize, stays_mounted: bool) -> String {
     let (key, name) = (format!("active {number}"), format!("committed {number}"));
     let work = Active::new(client, image, &key);
     fs::write(work.path().join("new"), "x".repeat(50_000)).expect("a file");

@@ -2,15 +2,17 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a failed step is a failed test")]
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 use tests::daemon::{Daemon, Finish as _};
 use tests::host;
-use tests::life::{self, Durable, Random};
+use tests::life::{self, Durable, Kept, Random};
 use tests::recorded::Recorded;
 use tests::root::TempRoot;
+use tests::stock;
 
 /// Looks at a disk after a cut.
 fn survives(disk: &Path, driver: &str, at: usize, durable: &[Durable]) {
@@ -30,18 +32,21 @@ fn survives(disk: &Path, driver: &str, at: usize, durable: &[Durable]) {
     drop(daemon.kill());
 }
 
-fn cuts(fs: &str, driver: &str, cuts: usize) {
-    if !host::provides(&[&format!("mkfs.{fs}"), "mount"]) {
+/// What a store does, and what is durable when.
+type Life<'l> = &'l dyn Fn(&Daemon, &[(PathBuf, String)], &dyn Fn() -> usize) -> Vec<Durable>;
+
+fn cuts(kind: &str, driver: &str, cuts: usize, live: Life<'_>) {
+    if !host::provides(&[&format!("mkfs.{kind}"), "mount"]) {
         return;
     }
     let dir = TempDir::new().expect("a directory");
     // One with a layer so large that btrfs gathers the nodes of its tree.
-    let files = |number| if fs == "btrfs" && number == 0 { 5600 } else { 200 };
+    let files = |number| if kind == "btrfs" && number == 0 { 5600 } else { 200 };
     let archives: Vec<_> =
         (0..5).map(|number| life::archive(dir.path(), number, files(number))).collect();
-    let disk = Recorded::new(fs, 512);
+    let disk = Recorded::new(kind, 512);
     let daemon = Daemon::start_in(life::place(disk.path()), ["--driver", driver]);
-    let durable = life::live(&daemon, &archives, &[], || disk.now());
+    let durable = live(&daemon, &archives, &|| disk.now());
     drop(daemon.kill());
     let end = disk.now();
     disk.unmount();
@@ -53,19 +58,67 @@ fn cuts(fs: &str, driver: &str, cuts: usize) {
         let kept = random.below(4);
         let image = disk.cut(at, || random.below(3) < kept);
         // btrfs remembers devices by UUID, and which of several was the newest.
-        if fs == "btrfs" {
+        if kind == "btrfs" {
             Command::new("btrfs").args(["device", "scan", "--forget"]).finish().ok();
         }
         survives(&image, driver, at, &durable);
     }
 }
 
+/// Imports, commits and removals.
+fn full(daemon: &Daemon, archives: &[(PathBuf, String)], now: &dyn Fn() -> usize) -> Vec<Durable> {
+    life::live(daemon, archives, &[], now)
+}
+
+/// Containers on two images, most of which are snapshots from the stock; then the images go.
+fn stocked(
+    daemon: &Daemon,
+    archives: &[(PathBuf, String)],
+    now: &dyn Fn() -> usize,
+) -> Vec<Durable> {
+    let client = daemon.client();
+    let stock = daemon.root().join("btrfs/stock");
+    let mut durable = Vec::new();
+    for (number, (archive, image)) in archives.iter().take(2).enumerate() {
+        daemon.layerctl(["import".as_ref(), archive.as_os_str()]).ok();
+        let mut kept = Durable::new(&client, Kept::Image(image.clone()), now());
+        let mut names = Vec::new();
+        for container in 0..6 {
+            let name = life::commit(&client, image, number * 10 + container, false);
+            let mut snapshot = Durable::new(&client, Kept::Snapshot(name.clone()), now());
+            snapshot.until = usize::MAX;
+            names.push((name, durable.len()));
+            durable.push(snapshot);
+            if container > 0 {
+                stock::wait_for_spare(daemon);
+            }
+        }
+        let layers = fs::read_dir(daemon.root().join("btrfs/layers")).expect("layers");
+        let taken = layers.filter(|layer| stock::is_taken(&layer.as_ref().expect("one").path()));
+        assert!(taken.count() >= 4, "few layers come from the stock");
+        for (name, at) in names {
+            durable[at].until = now();
+            client.remove_snapshot(&name).expect("a removal");
+        }
+        kept.until = now();
+        daemon.layerctl(["rmi", image]).ok();
+        stock::wait_until_empty(&stock);
+        durable.push(kept);
+    }
+    durable
+}
+
 #[test]
 fn btrfs_survives_power_cuts() {
-    cuts("btrfs", "btrfs", 20);
+    cuts("btrfs", "btrfs", 20, &full);
+}
+
+#[test]
+fn btrfs_with_a_stock_survives_power_cuts() {
+    cuts("btrfs", "btrfs", 20, &stocked);
 }
 
 #[test]
 fn overlay2_survives_power_cuts() {
-    cuts("ext4", "overlay2", 10);
+    cuts("ext4", "overlay2", 10, &full);
 }

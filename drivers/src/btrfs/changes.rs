@@ -1,5 +1,7 @@
 //! How a layer differs from one below it, and what space it takes by itself.
 
+use std::os::fd::AsFd;
+
 use cow::diff::Touched;
 use cow::root::Root;
 
@@ -85,7 +87,7 @@ impl Btrfs {
     }
 
     /// The space that a layer takes by itself, in a tree of it that nobody writes to. `begun` is the
-    /// transaction in which the layer's own tree was made: what is older came from below, or is shared
+    /// transaction from which on its own tree was written: what is older came from below, or is shared
     /// with other layers.
     pub(super) fn measure_tree(&self, meta: &Meta, tree: Root, begun: u64) -> cow::Result<Usage> {
         if self.may_search && self.has_history(meta, &tree)? {
@@ -104,6 +106,14 @@ impl Btrfs {
         let found = since::referenced(tree, made_in.saturating_sub(1)).ok()?;
         let exclusive = meta.usage.map_or(found.own, |usage| usage.bytes);
         Some(Taken { referenced: found.all, exclusive, limit: None })
+    }
+
+    /// The transaction from which on what is written in a layer's own tree is the layer's.
+    pub(super) fn begun(meta: &Meta, tree: impl AsFd) -> cow::Result<u64> {
+        match meta.begun {
+            Some(begun) => Ok(begun),
+            None => Ok(subvolume::info(tree)?.made_in),
+        }
     }
 
     /// Whether all that a layer wrote is in its own subvolume, with numbers of this file system.

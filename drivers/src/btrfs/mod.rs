@@ -7,6 +7,7 @@
 //!     ro/          the tree of a committed layer: a read-only snapshot of what `rw` was
 //!     sums         only with `dedupe`: what its files hold, in short (see `sums`)
 //!     merged/      the mount point, only while mounted
+//! stock/           snapshots for layers to come (see `stock`)
 //! ```
 //!
 //! No call walks files, and what the kernel does for one is bounded, however many a layer has. A commit takes
@@ -28,6 +29,7 @@ mod removal;
 mod seal;
 mod search;
 mod since;
+mod stock;
 mod subvolume;
 mod sums;
 
@@ -55,6 +57,7 @@ use crate::id::LayerId;
 use crate::whole::{has_tree, shown, writable};
 use options::Options;
 use seal::Finished;
+use stock::Stock;
 use subvolume::Writable;
 
 /// The driver's name.
@@ -70,6 +73,8 @@ const COMPRESSION: &str = "btrfs.compression";
 /// The driver. See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Btrfs {
+    /// Comes first, so that it ends before the home does.
+    stock: Option<Stock>,
     home: Home,
     options: Options,
     /// Whether the file system's trees may be read, which needs privileges.
@@ -93,7 +98,10 @@ impl Btrfs {
             return Err(call.refused(ErrorKind::Unsupported, reason));
         }
         let (finished, unshared) = (Finished::default(), AtomicU64::new(0));
-        Ok(Self { home, options, may_search, finished, unshared })
+        // Whoever may not search may not delete subvolumes either.
+        let stock = (options.stock && may_search).then(|| Stock::new(home.root())).transpose();
+        let stock = stock.map_err(|source| call.sys("dup", path, source))?;
+        Ok(Self { stock, home, options, may_search, finished, unshared })
     }
 
     /// Sees whether the driver works below `dir`, without leaving anything there.
@@ -125,11 +133,14 @@ impl Btrfs {
     }
 
     /// Makes the tree of a new layer.
-    fn make_tree(&self, meta: &Meta, dir: BorrowedFd<'_>) -> cow::Result<()> {
+    fn make_tree(&self, meta: &mut Meta, dir: BorrowedFd<'_>) -> cow::Result<()> {
         match &meta.parent {
             Some(parent) => {
-                let parent = self.home.open_in_layer(parent, RO)?;
-                subvolume::snapshot(parent, dir, RW, Writable::Yes)?;
+                meta.begun = self.take_spare(meta, parent, dir);
+                if meta.begun.is_none() {
+                    let parent = self.home.open_in_layer(parent, RO)?;
+                    subvolume::snapshot(parent, dir, RW, Writable::Yes)?;
+                }
             }
             None => subvolume::create(dir, RW)?,
         }
@@ -148,6 +159,14 @@ impl Btrfs {
             quota::limit(&tree, subvolume::info(&tree)?.id, size)?;
         }
         Ok(())
+    }
+
+    /// Puts a spare snapshot of a parent in its place, if there is one; the value is as [`Meta::begun`].
+    ///
+    /// None for a layer with a size, to which the blocks count that were copied beforehand.
+    fn take_spare(&self, meta: &Meta, parent: &LayerId, dir: BorrowedFd<'_>) -> Option<u64> {
+        let stock = self.stock.as_ref().filter(|_| meta.size.is_none())?;
+        stock.take(parent, meta.origin.as_ref()?, dir)
     }
 
     /// Subvolumes that a layer in this state should not have, and what is wrong with the one it has.
@@ -188,6 +207,14 @@ impl Btrfs {
                 Err(error) => return Err(self.home.call(op, &layer.id).failed(error)),
             }
         }
+        let leftovers = stock::leftovers(self.home.root(), self.stock.as_ref());
+        let leftovers = leftovers.map_err(|error| HomeCall { driver: NAME, op }.failed(error))?;
+        findings.extend(leftovers.into_iter().map(|name| Finding {
+            layer: None,
+            path: Path::new(stock::DIR).join(name),
+            problem: "left over from a stock of snapshots".to_owned(),
+            repairable: true,
+        }));
         Ok(findings)
     }
 }
@@ -276,6 +303,12 @@ impl Backend for Btrfs {
         }
     }
 
+    fn removed(&self, id: &LayerId) {
+        if let Some(stock) = &self.stock {
+            stock.forget(id);
+        }
+    }
+
     /// Without times of access: a mere look at a file would write its inode, and cost space here and
     /// time at the next diff. An overlay does not note them in lower layers either.
     fn describe(&self, call: Call<'_>, layer: &Layer, access: Access) -> Result<Vec<Mount>> {
@@ -317,7 +350,7 @@ impl Backend for Btrfs {
             .home
             .layer(self.home.call("usage", id))
             .map_err(|error| cow::Error::refused("usage", id, error.to_string(), error.kind()))?;
-        let begun = subvolume::info(self.tree(&layer)?)?.made_in;
+        let begun = Self::begun(&layer.meta(), self.tree(&layer)?)?;
         let (tree, _held) = self.steady(&layer)?;
         self.measure_tree(&layer.meta(), tree, begun)
     }
@@ -360,6 +393,7 @@ impl Backend for Btrfs {
             ("Quota", accounting.name().to_owned()),
             ("Compression", compression.to_owned()),
             ("Dedupe", self.shared_fact()),
+            ("Stock", self.stock.as_ref().map_or("off".to_owned(), Stock::fact)),
         ]
     }
 
@@ -376,12 +410,18 @@ impl Backend for Btrfs {
     fn mend(&self) -> Result<Vec<Finding>> {
         let findings = self.find_unsound("repair")?;
         let mended: Vec<_> = findings.into_iter().filter(|found| found.repairable).collect();
+        let mut stocked = Vec::new();
         for finding in &mended {
-            let Some(id) = &finding.layer else { continue };
             let name = finding.path.file_name().unwrap_or_default();
+            let Some(id) = &finding.layer else {
+                stocked.push(name.to_owned());
+                continue;
+            };
             let drop = self.home.open_in_layer(id, ".").and_then(|dir| removal::delete(&dir, name));
             drop.map_err(|error| self.home.call("repair", id).failed(error))?;
         }
+        stock::clear(self.home.root(), &stocked)
+            .map_err(|error| HomeCall { driver: NAME, op: "repair" }.failed(error))?;
         Ok(mended)
     }
 }

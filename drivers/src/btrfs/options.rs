@@ -5,7 +5,7 @@ use crate::error::{ErrorKind, Result};
 use crate::options::Given;
 
 /// The options that the driver takes.
-const KNOWN: [&str; 4] = ["compression", "dedupe", "min_space", "quota"];
+const KNOWN: [&str; 5] = ["compression", "dedupe", "min_space", "quota", "stock"];
 
 /// What compresses content, as the property `btrfs.compression` names it (btrfs-property(8)).
 const COMPRESSIONS: [&str; 4] = ["zstd", "lzo", "zlib", "none"];
@@ -21,7 +21,7 @@ pub(super) enum Quota {
 }
 
 /// The options as given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Options {
     /// The compression of new bottom layers, which those above inherit.
     pub(super) compression: Option<String>,
@@ -31,6 +31,14 @@ pub(super) struct Options {
     pub(super) min_space: Option<u64>,
     /// What is turned on for the first layer with a size, if nothing is on.
     pub(super) quota: Quota,
+    /// Whether snapshots of layers that are often built upon are made beforehand.
+    pub(super) stock: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { compression: None, dedupe: false, min_space: None, quota: Quota::Auto, stock: true }
+    }
 }
 
 impl Options {
@@ -52,7 +60,8 @@ impl Options {
             Some(text) => return Err(wrong("quota", text, "auto, full")),
         };
         let dedupe = given.switch(call, "dedupe")?.unwrap_or(false);
-        Ok(Self { compression, dedupe, min_space: given.size(call, "min_space")?, quota })
+        let stock = given.switch(call, "stock")?.unwrap_or(true);
+        Ok(Self { compression, dedupe, min_space: given.size(call, "min_space")?, quota, stock })
     }
 }
 
@@ -70,6 +79,7 @@ mod tests {
             "btrfs.quota=full",
             "dm.fs=xfs",
             "dedupe=on",
+            "btrfs.stock=off",
         ];
         let options = Options::parse(CALL, &list).unwrap();
         assert_eq!(
@@ -78,13 +88,19 @@ mod tests {
                 compression: Some("zstd".into()),
                 dedupe: true,
                 min_space: Some(10 << 20),
-                quota: Quota::Full
+                quota: Quota::Full,
+                stock: false
             }
         );
         assert_eq!(Options::parse::<&str>(CALL, &[]).unwrap(), Options::default());
-        for bad in
-            ["compression=rar", "dedupe=some", "quota=much", "min_space=little", "btrfs.colour=red"]
-        {
+        for bad in [
+            "compression=rar",
+            "dedupe=some",
+            "quota=much",
+            "min_space=little",
+            "btrfs.colour=red",
+            "stock=2",
+        ] {
             let error = Options::parse(CALL, &[bad]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}: {error}");
             let name = bad.split('=').next().unwrap_or(bad).trim_start_matches("btrfs.");

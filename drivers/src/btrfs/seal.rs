@@ -85,11 +85,11 @@ impl Btrfs {
         }
     }
 
-    /// Deduplicates what was written to an active layer, if that is asked for; gives the transaction in
-    /// which its tree was made.
+    /// Deduplicates what was written to an active layer, if that is asked for; gives the transaction
+    /// from which on what is in its tree is its own.
     fn begin(&self, layer: &Layer) -> cow::Result<u64> {
         let tree = self.home.open_in_layer(&layer.id, RW)?;
-        let begun = subvolume::info(&tree)?.made_in;
+        let begun = Self::begun(&layer.meta(), &tree)?;
         if self.options.dedupe && subvolume::is_root(&tree)? {
             self.share_equal(layer, &tree, begun);
         }

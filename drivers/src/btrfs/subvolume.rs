@@ -38,6 +38,8 @@ pub(super) struct Info {
     /// The transaction in which it was made: whatever a snapshot shows that is newer was not in what
     /// it was taken of.
     pub(super) made_in: u64,
+    /// The last transaction, of those that have ended, in which something in it was written.
+    pub(super) changed_in: u64,
 }
 
 /// A name as the ioctls take it.
@@ -68,7 +70,8 @@ pub(super) fn snapshot(
 pub(super) fn info(dir: impl AsFd) -> Result<Info> {
     let info = subvolume::subvolume_info(dir.as_fd())
         .map_err(|errno| Error::sys("look at subvolume", "", errno))?;
-    Ok(Info { id: info.id, uuid: info.uuid.to_string(), made_in: info.otransid })
+    let (made_in, changed_in) = (info.otransid, info.generation);
+    Ok(Info { id: info.id, uuid: info.uuid.to_string(), made_in, changed_in })
 }
 
 /// Whether a name is a subvolume; it may be absent.

@@ -52,6 +52,10 @@ pub(crate) struct Meta {
     /// snapshot was taken of the subvolume with this UUID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<String>,
+    /// The transaction of the file system from which on what is written in the tree is the layer's, where that is
+    /// not the one in which the tree was made: a btrfs layer's snapshot was written to beforehand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) begun: Option<u64>,
     /// Directories that the layer's tar took for granted and that were made with default metadata,
     /// because the layer was applied without its parent: adopted from the parent at commit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -72,6 +76,7 @@ impl Meta {
             size: None,
             id_map: None,
             origin: None,
+            begun: None,
             implicit: Vec::new(),
         }
     }

@@ -9,4 +9,5 @@ mod nodes;
 mod properties;
 mod quota;
 mod random;
+mod stock;
 mod subvolumes;
