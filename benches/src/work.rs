@@ -73,7 +73,8 @@ pub const ALL: &[Work] = &[
     row("random read, 4 KiB", 1.05, false, nothing, read_scattered),
     row("sequential write", 1.05, false, take_pages, write_large),
     row("random write, 4 KiB", 1.05, false, make_target, write_scattered),
-    row("copy-up of 256 MiB", 0.4, false, nothing, copy_up),
+    row("copy-up of 256 MiB", 0.4, false, take_pages, copy_up),
+    row("the same, to the disk", 1.0, false, take_pages, copy_up_synced),
     row("chmod of 4,000 lower files", 1.0, true, nothing, chmod_lower),
     row("unpack 8,000 files", 2.5, false, nothing, |root| unpack(&root.join("unpacked"))),
     row("remove them", 2.5, false, make_unpacked, |root| remove(root, "removed")),
@@ -108,7 +109,9 @@ pub fn lay_out(above: &Path, below: &Path) -> Result<(), Failure> {
         large.write_all(&block)?;
     }
     large.sync_all()?;
-    fs::copy(below.join("large"), below.join("large-too"))?;
+    for copy in ["large-too", "large-three"] {
+        fs::copy(below.join("large"), below.join(copy))?;
+    }
     Ok(())
 }
 
@@ -229,6 +232,12 @@ fn copy_up(root: &Path) -> Result<(), Failure> {
     let file = File::options().append(true).open(root.join("large-too"))?;
     (&file).write_all(b"z")?;
     Ok(())
+}
+
+fn copy_up_synced(root: &Path) -> Result<(), Failure> {
+    let file = File::options().append(true).open(root.join("large-three"))?;
+    (&file).write_all(b"z")?;
+    Ok(file.sync_all()?)
 }
 
 fn chmod_lower(root: &Path) -> Result<(), Failure> {
