@@ -48,6 +48,8 @@ fn makers(ring: bool) -> Vec<Maker> {
     if ring {
         makers.push(layerfs(RING));
     }
+    // What promises no more than fuse-overlayfs does.
+    makers.push(layerfs("volatile"));
     if let Ok(more) = std::env::var("LAYERFS_BENCH_OPTIONS") {
         makers.extend(more.split(';').map(layerfs));
     }
