@@ -5,6 +5,7 @@
 //! the tree: where the root directory is, and where the next inode will be.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 use btrfs_uapi::filesystem;
 use cow::at;
@@ -53,16 +54,17 @@ fn prepare(root: &OwnedFd, stock: &OwnedFd, order: &Order) -> Result<OwnedFd> {
         ));
     }
     subvolume::snapshot(&parent, &place, NEW, Writable::Yes)?;
-    touch(&fs::open_dir(&place, NEW)?)?;
+    touch(&fs::open_dir(&place, NEW)?, &Path::new(DIR).join(name).join(NEW))?;
     Ok(place)
 }
 
-/// Makes and removes a file in a root directory, whose times but that of change stay as they are.
-fn touch(tree: &OwnedFd) -> Result<()> {
-    let before = at::meta_of(tree).map_err(|errno| Error::sys("statx", "", errno))?;
-    let name = make_file(tree)?;
+/// Makes and removes a file in a root directory, whose times but that of change stay as they are. The path is for
+/// errors.
+fn touch(tree: &OwnedFd, path: &Path) -> Result<()> {
+    let before = at::meta_of(tree).map_err(|errno| Error::sys("statx", path, errno))?;
+    let name = make_file(tree, path)?;
     rustix::fs::unlinkat(tree, &name, AtFlags::empty())
-        .map_err(|errno| Error::sys("unlink", &name, errno))?;
+        .map_err(|errno| Error::sys("unlink", path.join(&name), errno))?;
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec {
@@ -70,21 +72,21 @@ fn touch(tree: &OwnedFd) -> Result<()> {
             tv_nsec: before.mtime.nanos.into(),
         },
     };
-    rustix::fs::futimens(tree, &times).map_err(|errno| Error::sys("utimensat", "", errno))
+    rustix::fs::futimens(tree, &times).map_err(|errno| Error::sys("utimensat", path, errno))
 }
 
 /// Makes an empty file under a name that the layer does not have.
-fn make_file(tree: &OwnedFd) -> Result<String> {
+fn make_file(tree: &OwnedFd, path: &Path) -> Result<String> {
     let mode = Mode::from_raw_mode(0o600);
     for number in 0..NAMES {
         let name = format!(".layerd-stock-{number}");
         match rustix::fs::mknodat(tree, &name, FileType::RegularFile, mode, 0) {
             Ok(()) => return Ok(name),
             Err(Errno::EXIST) => {}
-            Err(errno) => return Err(Error::sys("mknod", name, errno)),
+            Err(errno) => return Err(Error::sys("mknod", path.join(name), errno)),
         }
     }
-    Err(Error::sys("mknod", "", Errno::EXIST))
+    Err(Error::sys("mknod", path, Errno::EXIST))
 }
 
 /// Gives spares their names and sees that the transactions in which they were written to end; gives the number of the
@@ -97,7 +99,7 @@ fn end<'p>(stock: &OwnedFd, places: impl Iterator<Item = &'p OwnedFd> + Clone) -
         fs::rename(place, NEW, place, RW)?;
     }
     let info = filesystem::filesystem_info(stock.as_fd());
-    let last = info.map_err(|errno| Error::sys("look at file system", "", errno))?.generation;
+    let last = info.map_err(|errno| Error::sys("look at file system", DIR, errno))?.generation;
     for place in places {
         // The first finds all of it to write, the others nothing.
         fs::sync_dir(place)?;
