@@ -254,7 +254,11 @@ fn attend(signals: &SigSet, point: &std::path::Path, fs: &Fs, quiet: bool) {
 /// Writes the counters to standard error, or, with no terminal, to a file in the run directory.
 fn report(fs: &Fs, quiet: bool) {
     let (nodes, fds) = fs.sizes();
-    let text = format!("{}nodes            {nodes}\ndirectory fds    {fds}\n", fs.stats);
+    let text = format!(
+        "{}nodes            {nodes}\ndirectory fds    {fds}\nunsettled copies {}\n",
+        fs.stats,
+        fs.unsettled()
+    );
     if !quiet {
         let _ = std::io::stderr().write_all(text.as_bytes());
         return;

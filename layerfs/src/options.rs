@@ -71,6 +71,11 @@ pub struct Options {
     pub xino: bool,
     /// Whether nothing is ever synced: a crash of the machine may lose the upper layer.
     pub volatile: bool,
+    /// Whether what is copied up gets its name only when the disk has it.
+    pub settled: bool,
+    /// After how long without a further one the copies that the disk may not have are waited for; only tests are
+    /// more patient.
+    pub patience: Duration,
     /// How long the kernel may keep names and attributes.
     pub timeout: Duration,
     /// How many threads answer requests; none for a number that fits the machine.
@@ -140,6 +145,8 @@ impl Default for Options {
             static_nlink: false,
             xino: true,
             volatile: false,
+            settled: false,
+            patience: Duration::from_millis(300),
             timeout: FOREVER,
             threads: None,
             xattrs: true,
@@ -182,7 +189,10 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("xino=on|auto|off", "keeps inode numbers of different file systems apart"),
     ("ino32_t", "accepted; inode numbers are what the layers have"),
     ("volatile", "never syncs"),
-    ("fsync=0|1", "0 is volatile"),
+    (
+        "fsync=0|1|strict",
+        "0 is volatile; strict syncs what is copied up before it gets its name (1)",
+    ),
     ("timeout=SECONDS", "how long the kernel keeps names and attributes (a year)"),
     ("threaded=0|1", "0 answers with one thread"),
     ("threads=N", "answers with this many threads"),
@@ -290,7 +300,10 @@ impl Options {
             "static_nlink" => self.static_nlink = true,
             "xino" => self.xino = text == "auto" || switch(name, text)?,
             "volatile" => self.volatile = true,
-            "fsync" => self.volatile = !switch(name, text)?,
+            "fsync" => {
+                self.settled = text == "strict";
+                self.volatile = !self.settled && !switch(name, text)?;
+            }
             "timeout" => {
                 let seconds: f64 = number(name, text)?;
                 self.timeout = Duration::try_from_secs_f64(seconds)
@@ -326,6 +339,7 @@ impl Options {
                 }
             }
             "spin" => self.spin = switch(name, text)?,
+            "x-layerfs.patience" => self.patience = Duration::from_secs(number(name, text)?),
             "x-layerfs.burst" => self.burst = Duration::from_secs(number(name, text)?),
             "x-layerfs.ring-fault" => {
                 self.ring_fault = Some(match text {

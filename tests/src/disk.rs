@@ -50,6 +50,8 @@ pub fn remount(at: &Path) {
 pub fn make(fs: &str, on: &Path) {
     let flags: &[&str] = match fs {
         "btrfs" => &["-q", "-f", "-m", "single"],
+        // Without it copies are copied, and do not share the extents of their sources.
+        "xfs" => &["-q", "-f", "-m", "reflink=0"],
         _ => &["-q", "-F"],
     };
     let mut made = Command::new(format!("mkfs.{fs}")).args(flags).arg(on).finish();

@@ -5,6 +5,7 @@
 //! block by itself, that is 60 %.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
@@ -111,6 +112,21 @@ impl Copier {
         Ok(Copied { shared: false, written: copy.written })
     }
 
+    /// Copies the data in one part of `source`, whose metadata is `meta`, to the same part of `target`, of
+    /// which nothing was written; of both, what is beyond the part stays as it is.
+    pub(crate) fn part(
+        &self,
+        source: impl AsFd,
+        meta: &Meta,
+        target: impl AsFd,
+        part: Range<u64>,
+    ) -> rustix::io::Result<()> {
+        let (source, target) = (source.as_fd(), target.as_fd());
+        let (from, way) = (meta.dev, Way::Buffer);
+        let mut copy = Copy { copier: self, source, target, from, way, written: 0 };
+        copy.within(part.start, part.end.min(meta.size))
+    }
+
     fn way(&self, from: u64) -> Way {
         let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
         ways.get(&from).copied().unwrap_or(Way::Clone)
@@ -170,7 +186,11 @@ impl Copy<'_> {
         }
         // The hole at the end, if there is one, is made first.
         rustix::fs::ftruncate(self.target, size)?;
-        let mut end = 0;
+        self.within(0, size)
+    }
+
+    /// Copies every stretch of data between two places.
+    fn within(&mut self, mut end: u64, size: u64) -> rustix::io::Result<()> {
         while end < size {
             let start = next_data(self.source, end)?;
             if start >= size {

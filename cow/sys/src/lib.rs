@@ -7,6 +7,7 @@
 
 pub mod dedupe;
 pub mod descriptors;
+pub mod extents;
 pub mod fuse;
 pub mod fuse_ring;
 pub mod handle;

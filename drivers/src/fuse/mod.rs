@@ -21,6 +21,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use cow::root::Root;
+use cow::unsettled;
 use cow::whiteout::XattrSpace;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -31,10 +33,13 @@ use crate::error::{ErrorKind, Result};
 use crate::home::mounts::MERGED;
 use crate::home::{self, Home, fs};
 use crate::id::LayerId;
-use crate::overlay::{Overlay, Stack, Trial, Union, in_user_namespace};
+use crate::overlay::{DIFF, Overlay, Stack, Trial, Union, in_user_namespace};
 use crate::{backend, backing};
 use options::Options;
 use program::Program;
+
+/// The work directory that layerfs makes in the layer's own.
+const WORK: &str = "work/work";
 
 /// The driver's name.
 pub(crate) const NAME: &str = "fuse";
@@ -88,6 +93,28 @@ pub(crate) struct LayerFs {
 }
 
 impl LayerFs {
+    /// Makes copies whole that layerfs had not seen on the disk when it or the machine crashed.
+    fn complete(&self, call: Call<'_>, home: &Home) -> Result<()> {
+        let work = match home.open_in_layer(call.layer, WORK) {
+            Ok(work) => work,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(call.failed(error)),
+        };
+        let recorded = unsettled::is_recorded(&work);
+        if !recorded.map_err(|errno| call.sys("statx", WORK, errno))? {
+            return Ok(());
+        }
+        let complete = || {
+            let diff = home.open_in_layer(call.layer, DIFF)?;
+            // All layers are on the home's file system.
+            let root = Root::from_fd(diff, home.layer_path(call.layer, DIFF));
+            unsettled::mend(&root, &[home.root()], &self.marks.attr("origin"))
+        };
+        let count = complete().map_err(|error| call.failed(error))?;
+        tracing::info!(layer = %call.layer, count, "copies that were not seen on the disk are whole");
+        unsettled::forget(&work).map_err(|errno| call.sys("unlink", unsettled::RECORD, errno))
+    }
+
     /// The words after `-o`.
     fn words(&self, stack: &Stack) -> Vec<String> {
         let mut words = self.options.words(stack.upper.is_some());
@@ -168,14 +195,28 @@ impl Union for LayerFs {
     fn quiesce(&self, call: Call<'_>, home: &Home) -> Result<()> {
         let log = match open_log(home, call.layer, OFlags::empty()) {
             Ok(log) => log,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.complete(call, home),
             Err(error) => return Err(call.failed(error)),
         };
         match program::lock(&log) {
-            Ok(true) => Ok(()),
+            Ok(true) => self.complete(call, home),
             Ok(false) => Err(call.refused(ErrorKind::FailedPrecondition, STILL_USED)),
             Err(errno) => Err(call.sys("flock", LOG, errno)),
         }
+    }
+
+    fn mend(&self, call: Call<'_>, home: &Home) -> Result<()> {
+        let log = match open_log(home, call.layer, OFlags::empty()) {
+            Ok(log) => log,
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.complete(call, home),
+            Err(error) => return Err(call.failed(error)),
+        };
+        // Who serves the mount has made good what was to be when it began. Else another call is about this, or
+        // the process is about to end.
+        let is_served = !program::is_free(&log)
+            && (is_layerfs(home, &home.layer_path(call.layer, MERGED))
+                || program::lock(&log) == Ok(false));
+        if is_served { Ok(()) } else { self.complete(call, home) }
     }
 
     /// The answer to statfs(2) is never the kernel's own, as attributes may be. While the connection is

@@ -99,6 +99,7 @@ impl<U: Union> Overlay<U> {
         layer: &Layer,
         base: Option<&LayerId>,
     ) -> Result<(Changeset, Vec<Root>)> {
+        self.mend(call, layer)?;
         let meta = layer.meta();
         let is_view = meta.state == State::View && meta.parent.is_some();
         let direct = base.is_none() || base == meta.parent.as_ref();

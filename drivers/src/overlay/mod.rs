@@ -45,7 +45,7 @@ pub(crate) use plan::{Plan, Stack};
 pub(crate) use trial::{Trial, in_user_namespace};
 
 /// A layer's own content.
-const DIFF: &str = "diff";
+pub(crate) const DIFF: &str = "diff";
 /// The union's scratch directory.
 pub(crate) const WORK: &str = "work";
 
@@ -88,6 +88,11 @@ pub(crate) trait Union: Send + Sync + Debug {
     /// # Errors
     /// `FailedPrecondition` when somebody holds on to it.
     fn quiesce(&self, _call: Call<'_>, _home: &Home) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes good what a crash left of an active layer, unless it is mounted, so that its directory can be read.
+    fn mend(&self, _call: Call<'_>, _home: &Home) -> Result<()> {
         Ok(())
     }
 
@@ -138,6 +143,8 @@ impl<U: Union> Overlay<U> {
             Plan::Merge(merge) => {
                 if merge.upper.is_some() {
                     self.union.quiesce(call, &self.home)?;
+                } else {
+                    self.mend(call, layer)?;
                 }
                 let mut stack = merge.stack(&self.home);
                 // The layers come through a mount of their own that maps their ids: all of them, so
@@ -151,6 +158,12 @@ impl<U: Union> Overlay<U> {
                 self.union.attach(call, &self.home, &stack, target)
             }
         }
+    }
+
+    /// Sees that what is read of a layer without its mount is whole.
+    fn mend(&self, call: Call<'_>, layer: &Layer) -> Result<()> {
+        let merged = layer.state() == State::Active && layer.meta().parent.is_some();
+        if merged { self.union.mend(call, &self.home) } else { Ok(()) }
     }
 
     /// Sees that a layer can have another one on it, and that one can be shown when it is committed.

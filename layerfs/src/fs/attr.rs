@@ -120,6 +120,7 @@ impl Fs {
         let node = asked.live();
         if let Some(size) = size {
             let file = self.writable_file(&node)?;
+            self.union.settle_data(&file)?;
             rustix::fs::ftruncate(&file, size)?;
             if set.has(SetAttr::KILL_SUIDGID) {
                 self.kill_set_ids(&node)?;

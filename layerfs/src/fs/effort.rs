@@ -33,6 +33,9 @@ impl Fs {
             op::FSYNC | op::FSYNCDIR | op::SYNCFS | op::FALLOCATE | op::COPY_FILE_RANGE => {
                 return Effort::Waits;
             }
+            op::OPEN | op::SETATTR if self.cuts(header.opcode, args) && self.unsettled() > 0 => {
+                return Effort::Waits;
+            }
             op::READ if !self.is_at_hand(header, args) => return Effort::Waits,
             op::OPEN => args.u32().is_ok_and(|flags| {
                 let flags = OFlags::from_bits_retain(flags);
@@ -54,6 +57,14 @@ impl Fs {
             _ => false,
         };
         if copies { Effort::Copies } else { Effort::Quick }
+    }
+
+    /// Whether a request cuts a file, which may have to come to the disk first.
+    fn cuts(&self, opcode: u32, mut args: Args<'_>) -> bool {
+        match opcode {
+            op::OPEN => args.u32().is_ok_and(|flags| flags & OFlags::TRUNC.bits() != 0),
+            _ => SetAttr::parse(&mut args).is_ok_and(|set| set.has(SetAttr::SIZE)),
+        }
     }
 
     /// Whether what a read begins with is in memory, so that no disk is waited for.

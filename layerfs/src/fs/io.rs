@@ -159,6 +159,7 @@ impl Fs {
         let node = self.table.get(header.node)?;
         let file = self.writable_file(&node)?;
         self.writes_as(header, &node)?;
+        self.union.settle_data(&file)?;
         rustix::fs::fallocate(&file, FallocateFlags::from_bits_retain(mode), offset, length)
     }
 
@@ -204,6 +205,7 @@ impl Fs {
         let target: Arc<Node> = self.table.get(target)?;
         let file: Arc<OwnedFd> = self.writable_file(&target)?;
         self.writes_as(header, &target)?;
+        self.union.settle_data(&file)?;
         // The count of the reply has 32 bits.
         let length = usize::try_from(length.min(0x7fff_f000)).unwrap_or(usize::MAX);
         let copied =

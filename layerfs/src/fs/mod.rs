@@ -185,6 +185,11 @@ impl Fs {
         if stacked { 2 } else { 1 }
     }
 
+    /// How many copies have their names, but perhaps not their data on the disk.
+    pub fn unsettled(&self) -> usize {
+        self.union.unsettled()
+    }
+
     /// Says where the mount is.
     pub fn is_mounted_on(&self, point: &std::path::Path) {
         self.ahead.is_mounted_on(point);
@@ -345,6 +350,7 @@ impl Fs {
         {
             tracing::warn!(%error, "the upper layer could not be synced");
         }
+        self.union.finish();
     }
 }
 

@@ -61,6 +61,7 @@ impl Fs {
         }
         if truncate {
             let file = self.writable_file(&node)?;
+            self.union.settle_data(&file)?;
             rustix::fs::ftruncate(&file, 0)?;
             if open_flags & KILL_SUIDGID != 0 {
                 self.kill_set_ids(&node)?;

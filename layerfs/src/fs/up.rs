@@ -198,7 +198,8 @@ impl Fs {
         if let Some(mode) = mode {
             stat.stx_mode = stat.stx_mode & !0o7777 | mode;
         }
-        let lower = Lower { dir: &dir, name: &name, data: file, length, stat: &stat, bare };
+        let whole = data.is_none() && !several && length == stat.stx_size;
+        let lower = Lower { dir: &dir, name: &name, data: file, length, stat: &stat, bare, whole };
         if to.is_none() && several && index.is_none() {
             // Another name leads to it; the kernel looks that up again.
             return Err(Errno::STALE);

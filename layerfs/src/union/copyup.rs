@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use cow::meta::Meta;
+use cow::origin;
 use cow_sys::xattr;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 use super::merge::stat as stat_at;
 use super::metacopy::Bare;
 use super::work::{Fresh, Work};
-use super::{Overrides, Owned, REAL_MODE, RealDir, RealId, Union, origin};
+use super::{Overrides, Owned, REAL_MODE, RealDir, RealId, Union};
 
 /// A file as it is now in the upper layer.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub struct Lower<'a> {
     pub stat: &'a Statx,
     /// If none is: where it stays.
     pub bare: Option<Bare>,
+    /// Whether the copy is of this one file and gets all of its data, so that it can be made good by it.
+    pub whole: bool,
 }
 
 pub(super) fn timestamps(stat: &Statx) -> Timestamps {
@@ -77,7 +80,8 @@ impl Union {
         rustix::fs::mkdirat(&work.dir, &temporary, Mode::RWXU)?;
         let temporary = OsStr::new(&temporary);
         let placed = self.dress(&source, here, &work.dir, temporary, &stat).and_then(|_| {
-            self.set_origin(lower, &source, here, &work.dir, temporary);
+            let origin = origin::encode(&source, here, &self.layer(lower).uuid).ok();
+            self.set_origin(&work.dir, temporary, origin);
             self.place(work, temporary, to, name)
         });
         if placed.is_err() {
@@ -107,11 +111,20 @@ impl Union {
                 self.mark_bare(&work.dir, &temporary, &bare.path)?;
             }
             let made = self.dress(&source, lower.name, &work.dir, &temporary, stat)?;
-            self.set_origin(lower.dir, &source, lower.name, &work.dir, &temporary);
-            if let Some(file) = file.as_ref().filter(|_| self.sync && lower.length > 0) {
-                // Time that is not the caller's, for the disk has work already.
-                work.keep_spare(rights(stat));
-                self.write_back(file)?;
+            let origin = origin::encode(&source, lower.name, &self.layer(lower.dir).uuid).ok();
+            let data = file.as_ref().filter(|_| self.sync && lower.length > 0);
+            let named = to.is_some() && index.is_none();
+            match (data, &origin) {
+                (Some(data), Some(origin))
+                    if named && self.settles_later(lower, (&temporary, data), origin) => {}
+                (data, _) => {
+                    self.set_origin(&work.dir, &temporary, origin);
+                    if let Some(data) = data {
+                        // Time that is not the caller's, for the disk has work already.
+                        work.keep_spare(rights(stat));
+                        self.write_back(data)?;
+                    }
+                }
             }
             match (to, index) {
                 (to, Some(index)) => {
@@ -262,18 +275,9 @@ impl Union {
     }
 
     /// Records of which lower file this is a copy; without it only `st_ino` changes over a mount.
-    fn set_origin(
-        &self,
-        lower: &RealDir,
-        from: &OwnedFd,
-        from_name: &OsStr,
-        to: &OwnedFd,
-        to_name: &OsStr,
-    ) {
-        let layer = self.layer(lower);
-        let attr = self.prefix.name("origin");
-        if let Ok(value) = origin::encode(from, from_name, &layer.uuid) {
-            let _ = xattr::set(to, to_name, &attr, &value);
+    fn set_origin(&self, to: &OwnedFd, to_name: &OsStr, origin: Option<Vec<u8>>) {
+        if let Some(value) = origin {
+            let _ = xattr::set(to, to_name, &self.prefix.name("origin"), &value);
         }
     }
 

@@ -9,12 +9,13 @@ use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use cow::origin;
 use cow_sys::xattr;
 use rustix::fs::{AtFlags, Statx};
 use rustix::io::Errno;
 
 use super::merge::stat as stat_at;
-use super::{RealDir, RealId, Union, origin};
+use super::{RealDir, RealId, Union};
 
 impl Union {
     /// The name in the index for a lower file, if there is an index and a handle.

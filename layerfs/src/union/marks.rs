@@ -8,10 +8,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
+use cow::origin::{self, Origin};
 use cow_sys::xattr;
 use rustix::io::Errno;
-
-use super::origin::Origin;
 
 /// Which attribute names this mount writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +98,7 @@ pub fn of_file(prefix: Prefix, parent: &OwnedFd, name: &OsStr) -> Result<FileMar
             Some(b"redirect") => {
                 marks.redirect = Some(OsString::from_vec(get(parent, name, attr)?));
             }
-            Some(b"origin") => marks.origin = super::origin::parse(&get(parent, name, attr)?),
+            Some(b"origin") => marks.origin = origin::parse(&get(parent, name, attr)?),
             _ => {}
         }
     }

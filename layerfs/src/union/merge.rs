@@ -11,11 +11,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cow::origin::Origin;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::marks::{self, DirMarks};
-use super::origin::Origin;
 use super::whiteout::{self, OPAQUE_FILE, WHITEOUT_FILE};
 use super::{Name, RealDir, RealId, Union};
 use crate::options::Redirects;

@@ -12,8 +12,8 @@ pub mod marks;
 mod merge;
 mod metacopy;
 mod open;
-pub mod origin;
 mod overrides;
+mod unsettled;
 mod whiteout;
 mod work;
 
@@ -55,6 +55,8 @@ pub struct Layer {
     pub uuid: [u8; 16],
     /// Where it keeps owners and modes, if not in the inodes.
     pub overrides: Option<Overrides>,
+    /// Whether its files can be opened by their handles, and the identity tells where.
+    handles: bool,
 }
 
 /// The layers of a mount, the topmost first.
@@ -76,6 +78,8 @@ pub struct Union {
     pub sync: bool,
     /// Whether written data is on the disk before a later rename is, without a sync.
     ordered: bool,
+    /// The copies that have their names before the disk has their data; none where all are waited for.
+    unsettled: Option<Arc<unsettled::Unsettled>>,
     /// Whether lower hard links stay together.
     pub index: bool,
     copier: cow::copy::Copier,
@@ -138,7 +142,7 @@ impl Union {
     }
 
     /// The number shown for an upper file that says which lower one it is a copy of.
-    fn shown_origin(&self, origin: Option<origin::Origin>) -> Option<u64> {
+    fn shown_origin(&self, origin: Option<cow::origin::Origin>) -> Option<u64> {
         let origin = origin?;
         let lower = &self.layers[usize::from(self.work.is_some())..];
         let mut known = lower.iter().filter(|layer| layer.uuid == origin.uuid);

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::detach::Times;
 use super::marks::Prefix;
+use super::unsettled::{Unsettled, can_open_handles};
 use super::{FdCache, Layer, Overrides, Owned, RealDir, Union, Work};
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -74,6 +75,7 @@ pub(super) fn open(options: &Options) -> Result<Union> {
             file_systems.len() - 1
         });
         let uuid = cow_sys::handle::file_system_uuid(&fd).unwrap_or_default();
+        let handles = writable && uuid != <[u8; 16]>::default() && can_open_handles(&fd);
         let index = u16::try_from(index).map_err(|_| Error::option("too many layers"))?;
         let fs = u16::try_from(fs).map_err(|_| Error::option("too many file systems"))?;
         let overrides = match options.xattr_permissions {
@@ -85,16 +87,27 @@ pub(super) fn open(options: &Options) -> Result<Union> {
             }
             _ => Overrides::of(&fd),
         };
-        layers.push(Layer { root: RealDir::root(index, fd), dev, fs, uuid, overrides });
+        layers.push(Layer { root: RealDir::root(index, fd), dev, fs, uuid, overrides, handles });
     }
     let (work, prefix) = match (&options.work, work_base, &layers[..]) {
-        (Some(path), Some(base), [upper, ..]) => {
-            let (work, prefix) = open_work(options, path, &base, upper)?;
+        (Some(path), Some(base), [_, ..]) => {
+            let (work, prefix) = open_work(options, path, &base, &layers)?;
             (Some(work), prefix)
         }
-        _ => (None, readable_prefix(options)),
+        _ => {
+            let prefix = readable_prefix(options);
+            mend_read_only(options, &layers, prefix)?;
+            (None, prefix)
+        }
     };
     read_root_marks(options, &layers, prefix)?;
+    let ordered = Order::of(&layers[0])?;
+    let unsettled = match &work {
+        Some(work) if ordered == Order::Unwritten && settles(options, prefix) => {
+            Unsettled::new(&work.dir, prefix.name("origin"), options.patience)
+        }
+        _ => None,
+    };
     Ok(Union {
         merged: layers.len() - options.data.len(),
         work,
@@ -102,12 +115,13 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         fds: FdCache::new(fd_budget()),
         redirects: options.redirects,
         sync: !options.volatile,
-        ordered: is_ordered(&layers[0])?,
+        ordered: ordered != Order::None,
         index: options.index,
-        copier: match options.volatile {
+        copier: match options.volatile || unsettled.is_some() {
             true => cow::copy::Copier::new(),
             false => cow::copy::Copier::writing_early(),
         },
+        unsettled,
         xino: options.xino,
         file_systems: Mutex::new(file_systems),
         layers,
@@ -138,31 +152,64 @@ fn mark_root(root: &OwnedFd, path: &Path, kind: Overrides) -> Result<()> {
     cow_sys::xattr::set(root, here, kind.attr(), value.as_bytes()).map_err(failed)
 }
 
-/// Whether the top layer's file system records a file's extents when the data is written, so that a
-/// later rename cannot be recorded before them: a journal keeps that order.
-fn is_ordered(upper: &Layer) -> Result<bool> {
-    const EXT4_SUPER_MAGIC: u64 = 0xef53;
-    const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
-    let fd = upper.root.open_fd();
-    let stat = rustix::fs::fstatfs(&*fd.ok_or_else(|| Error::refused("", "a closed root"))?)
-        .map_err(|error| Error::sys("fstatfs", "", error))?;
-    Ok(match u64::try_from(stat.f_type) {
-        Ok(EXT4_SUPER_MAGIC) => has_journal(upper.dev),
-        kind => kind == Ok(XFS_SUPER_MAGIC),
-    })
+/// Whether copies may have their names before the disk has their data, as far as that is for the options to say.
+fn settles(options: &Options, prefix: Prefix) -> bool {
+    !options.volatile && !options.settled && prefix == Prefix::Trusted
 }
 
-/// Whether an ext4 has a journal, and in itself: one on another disk does not wait for this one's cache.
-///
-/// It may be made without, and ext2 has the same magic number. `/proc/fs/jbd2/DISK-8` is there for a
-/// journal in the inode that is reserved for it (`jbd2_journal_init_inode`).
-fn has_journal(dev: u64) -> bool {
+/// What the top layer's file system records of a file's data, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Nothing that is known.
+    None,
+    /// The extents when the data is written, so that a later rename cannot be recorded before them: a journal
+    /// keeps that order.
+    Extents,
+    /// The same, and no extent is ever recorded as written before its data is on the disk.
+    Unwritten,
+}
+
+impl Order {
+    fn of(upper: &Layer) -> Result<Self> {
+        const EXT4_SUPER_MAGIC: u64 = 0xef53;
+        const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
+        let fd = upper.root.open_fd();
+        let stat = rustix::fs::fstatfs(&*fd.ok_or_else(|| Error::refused("", "a closed root"))?)
+            .map_err(|error| Error::sys("fstatfs", "", error))?;
+        Ok(match u64::try_from(stat.f_type) {
+            Ok(EXT4_SUPER_MAGIC) => {
+                disk_name(upper.dev).map_or(Self::None, |disk| Self::of_ext4(&disk))
+            }
+            Ok(XFS_SUPER_MAGIC) => Self::Unwritten,
+            _ => Self::None,
+        })
+    }
+
+    /// That of an ext4, which needs a journal, and in itself: one on another disk does not wait for this one's
+    /// cache.
+    ///
+    /// It may be made without, and ext2 has the same magic number. `/proc/fs/jbd2/DISK-8` is there for a
+    /// journal in the inode that is reserved for it (`jbd2_journal_init_inode`).
+    fn of_ext4(disk: &str) -> Self {
+        if !Path::new("/proc/fs/jbd2").join(format!("{disk}-8")).exists() {
+            return Self::None;
+        }
+        // With data=writeback an extent can be recorded while it holds what was there before.
+        let options =
+            std::fs::read_to_string(Path::new("/proc/fs/ext4").join(disk).join("options"));
+        let careful = |line: &str| matches!(line, "data=ordered" | "data=journal");
+        match options.is_ok_and(|options| options.lines().any(careful)) {
+            true => Self::Unwritten,
+            false => Self::Extents,
+        }
+    }
+}
+
+/// What the kernel calls the disk with this number.
+fn disk_name(dev: u64) -> Option<String> {
     let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
-    let disk = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"));
-    disk.ok().as_deref().and_then(Path::file_name).is_some_and(|disk| {
-        let journal = format!("{}-8", disk.to_string_lossy());
-        Path::new("/proc/fs/jbd2").join(journal).exists()
-    })
+    let disk = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    Some(disk.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Raises the soft limit of open files to the hard one, and leaves a part of it for what is not a
@@ -202,9 +249,10 @@ fn open_work(
     options: &Options,
     path: &Path,
     base: &OwnedFd,
-    upper: &Layer,
+    layers: &[Layer],
 ) -> Result<(Work, Prefix)> {
-    if device(base, path)? != upper.dev {
+    let dev = device(base, path)?;
+    if layers.first().is_none_or(|upper| upper.dev != dev) {
         return Err(Error::refused(path, "the work directory is not on the upper's file system"));
     }
     if base_holds_upper(options) {
@@ -218,13 +266,49 @@ fn open_work(
         ));
     }
     let dir = make_dir(base, "work", path)?;
-    clear(&dir, path)?;
     let prefix = writable_prefix(options, &dir);
+    mend(options, &dir, layers, prefix)?;
+    clear(&dir, path)?;
     let index = match options.index {
         true => Some(RealDir::root(0, make_dir(base, "index", path)?)),
         false => None,
     };
     Ok((Work::new(dir, index), prefix))
+}
+
+/// The same for a mount that changes nothing itself: as with a journal, what was begun is finished all the same.
+fn mend_read_only(options: &Options, layers: &[Layer], prefix: Prefix) -> Result<()> {
+    let Some(path) = options.work.as_ref().filter(|_| options.upper.is_some()) else {
+        return Ok(());
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // No mount that could have left anything has been here.
+    let Ok(work) = rustix::fs::open(path.join("work"), flags, Mode::empty()) else { return Ok(()) };
+    if cow::unsettled::is_held(&work) {
+        // Another mount is there that finishes it.
+        return Ok(());
+    }
+    mend(options, &work, layers, prefix)?;
+    cow::unsettled::forget(&work).map_err(|error| Error::sys("unlink", path, error))
+}
+
+/// Makes the copies whole that an earlier mount did not see on the disk, if it left any.
+fn mend(options: &Options, work: &OwnedFd, layers: &[Layer], prefix: Prefix) -> Result<()> {
+    let (Some(path), Some((upper, lowers))) = (&options.upper, layers.split_first()) else {
+        return Ok(());
+    };
+    let recorded = cow::unsettled::is_recorded(work);
+    if !recorded.map_err(|error| Error::sys("statx", path, error))? {
+        return Ok(());
+    }
+    let lost = || Error::refused(path, "a closed root");
+    let root = upper.root.open_fd().and_then(|fd| fd.try_clone().ok()).ok_or_else(lost)?;
+    let root = cow::root::Root::from_fd(root, path);
+    let lowers: Vec<_> = lowers.iter().filter_map(|layer| layer.root.open_fd()).collect();
+    let count = cow::unsettled::mend(&root, &lowers, &prefix.name("origin"))
+        .map_err(|error| Error::refused(path, error.to_string()))?;
+    tracing::info!(count, "copies that the last mount had not seen on the disk are whole");
+    Ok(())
 }
 
 fn base_holds_upper(options: &Options) -> bool {

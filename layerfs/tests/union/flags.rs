@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 
-use crate::stage::{Stage, has_program, may_mount, run};
+use crate::disk::Disk;
+use crate::stage::{Stage, has_program, may_mount};
 
 #[test]
 fn root_reads_change_access_times_as_the_mount_says() {
@@ -58,45 +58,6 @@ fn root_a_mount_is_given_other_flags() {
     fs::write(&file, "y").expect("a write");
     assert!(!stage.remount(&stage.path("low"), "remount,ro"), "where nothing is mounted");
     stage.unmount(&mount);
-}
-
-/// A disk of its own for the upper layer, whose power can be cut.
-struct Disk {
-    image: PathBuf,
-    top: PathBuf,
-}
-
-impl Disk {
-    fn new(stage: &mut Stage) -> Self {
-        let image = stage.path(".").join("disk");
-        fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("a disk");
-        run("mkfs.ext4", &["-q".as_ref(), image.as_os_str()]);
-        let disk = Self { image, top: stage.path("top") };
-        disk.mount(stage);
-        disk
-    }
-
-    fn mount(&self, stage: &mut Stage) {
-        run("mount", &["-o".as_ref(), "loop".as_ref(), self.image.as_os_str(), self.top.as_os_str()]);
-        stage.adopt(self.top.clone());
-    }
-
-    /// Loses all that is not on the disk yet.
-    fn cut(&self) {
-        // EXT4_IOC_SHUTDOWN without a flush of the journal.
-        const CUT: &str = "import fcntl, os, struct, sys
-fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
-        run("python3", &["-c".as_ref(), CUT.as_ref(), self.top.as_os_str()]);
-    }
-
-    /// What a file of the upper layer has on the disk.
-    fn read(&self, stage: &mut Stage, name: &str) -> Option<Vec<u8>> {
-        stage.unmount(&self.top);
-        self.mount(stage);
-        let found = fs::read(self.top.join("up").join(name)).ok();
-        stage.unmount(&self.top);
-        found
-    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod cached;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod faults;
@@ -32,6 +34,8 @@ mod semantics;
 mod stage;
 #[cfg(test)]
 mod tree;
+#[cfg(test)]
+mod unsettled;
 #[cfg(test)]
 mod uring;
 #[cfg(test)]

@@ -2,6 +2,10 @@
 //!
 //! It keeps `st_ino` the same over copy-up and over mounts. The file system's own handle is in it; of
 //! the usual file systems it holds the inode number at a known place, so nothing has to be opened.
+//!
+//! A flag of our own says that the data of a copy may not be on the disk yet ([`unsettled`](crate::unsettled)).
+//! The kernel takes a value with flags that it does not know for one of a later version, and the file for
+//! one without an origin (`ovl_check_fb_len`).
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -16,8 +20,15 @@ const MAGIC: u8 = 0xfb;
 const FLAGS: u8 = if cfg!(target_endian = "big") { 1 } else { 0 };
 /// Bytes before the handle: version, magic, length, flags, kind, uuid.
 const HEAD: usize = 5 + 16;
+/// Where the flags are.
+const FLAGS_AT: usize = 3;
+/// The flag of a copy that may not be on the disk yet; the kernel's are 1, 2 and 4.
+const UNSETTLED: u8 = 0x80;
 
 /// Builds the attribute's value for a file below `dir`.
+///
+/// # Errors
+/// `OPNOTSUPP` when the file system has no handles.
 pub fn encode(dir: &OwnedFd, name: &OsStr, uuid: &[u8; 16]) -> Result<Vec<u8>, Errno> {
     let handle = handle::of(dir, name)?;
     lay_out(&handle, uuid).ok_or(Errno::OPNOTSUPP)
@@ -47,12 +58,38 @@ pub fn parse(value: &[u8]) -> Option<Origin> {
     Some(Origin { uuid, ino: inode(value)? })
 }
 
-fn inode(value: &[u8]) -> Option<u64> {
-    let [VERSION, MAGIC, length, FLAGS, kind, ..] = *value else { return None };
-    if usize::from(length) != value.len() || value.len() <= HEAD {
-        return None;
+/// The value for a copy whose data may not be on the disk yet.
+pub fn unsettled(mut value: Vec<u8>) -> Vec<u8> {
+    if let Some(flags) = value.get_mut(FLAGS_AT) {
+        *flags |= UNSETTLED;
     }
-    let handle = &value[HEAD..];
+    value
+}
+
+/// The value for the same copy once its data is on the disk; none if it does not say otherwise.
+pub fn settled(mut value: Vec<u8>) -> Option<Vec<u8>> {
+    parts(&value)?;
+    let flags = value.get_mut(FLAGS_AT).filter(|flags| **flags & UNSETTLED != 0)?;
+    *flags &= !UNSETTLED;
+    Some(value)
+}
+
+/// The handle of the lower file, and the identity of its file system, where the value's format is known.
+pub fn handle(value: &[u8]) -> Option<([u8; 16], FileHandle)> {
+    let (kind, bytes) = parts(value)?;
+    let uuid = value.get(HEAD - 16..HEAD)?.try_into().ok()?;
+    Some((uuid, FileHandle { kind: kind.into(), bytes: bytes.to_owned() }))
+}
+
+/// The kind of the handle in a value, and its bytes.
+fn parts(value: &[u8]) -> Option<(u8, &[u8])> {
+    let [VERSION, MAGIC, length, flags, kind, ..] = *value else { return None };
+    let whole = usize::from(length) == value.len() && value.len() > HEAD;
+    (whole && flags & !UNSETTLED == FLAGS).then(|| (kind, &value[HEAD..]))
+}
+
+fn inode(value: &[u8]) -> Option<u64> {
+    let (kind, handle) = parts(value)?;
     let word = |at: usize| Some(u32::from_ne_bytes(handle.get(at..at + 4)?.try_into().ok()?));
     let long = |at: usize| Some(u64::from_ne_bytes(handle.get(at..at + 8)?.try_into().ok()?));
     match (kind, handle.len()) {
@@ -88,6 +125,16 @@ mod tests {
             let value = lay_out(&handle, &[0; 16]).expect("a short handle");
             assert_eq!(inode(&value), *inode_number, "kind {kind:#x}");
             assert_eq!(inode(&value[..value.len() - 1]), None, "a cut value of kind {kind:#x}");
+            let marked = unsettled(value.clone());
+            assert_ne!(marked, value, "the mark of kind {kind:#x}");
+            assert_eq!(inode(&marked), *inode_number, "the mark changes nothing else");
+            assert_eq!(
+                super::handle(&marked),
+                Some(([0; 16], handle)),
+                "what kind {kind:#x} names"
+            );
+            assert_eq!(settled(marked), Some(value.clone()), "without the mark");
+            assert_eq!(settled(value), None, "there was none");
         }
     }
 

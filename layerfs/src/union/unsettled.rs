@@ -1,0 +1,247 @@
+//! Copies that have their names before the disk has their data.
+//!
+//! See [`cow::unsettled`] for what is on the disk meanwhile, and how the next mount makes good what a crash
+//! leaves. A thread waits for the disk a moment after the last copy was made, so that it does not hinder who
+//! makes many, and two seconds after the first at the latest; with a long one it begins at once.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cow::origin;
+use cow::unsettled as on_disk;
+use cow_sys::handle::{self, FileHandle};
+use cow_sys::xattr;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::{Lower, Union, lock};
+
+/// How many copies may wait; further ones are waited for by who makes them.
+const MOST: usize = 16_384;
+/// How many are open at a time.
+const BATCH: usize = 64;
+/// For how much data nobody waits before it is written.
+const LONG: u64 = 8 << 20;
+/// How many times longer the first may wait than it is since the last was made.
+const LATEST: u32 = 7;
+
+/// The copies of a mount that the disk does not have yet.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    work: OwnedFd,
+    /// The name of the attribute that marks them.
+    attr: OsString,
+    /// After how long without a further one the disk is waited for.
+    patience: Duration,
+    count: AtomicUsize,
+    state: Mutex<State>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By inode number; by their handles they are found under whatever name.
+    files: HashMap<u64, FileHandle>,
+    /// When the first and the last of them was made.
+    first: Option<Instant>,
+    last: Option<Instant>,
+    /// Whether one of them has so much data that its way to the disk begins at once.
+    is_due: bool,
+    /// What says in the work directory that there are some.
+    record: Option<OwnedFd>,
+    /// Whether one could not be written: the next mount is to look at it.
+    failed: bool,
+    has_thread: bool,
+}
+
+impl Unsettled {
+    /// For a work directory below which files can be opened by their handles; none where that is not so, which
+    /// needs CAP_DAC_READ_SEARCH.
+    pub(super) fn new(work: &OwnedFd, attr: OsString, patience: Duration) -> Option<Arc<Self>> {
+        can_open_handles(work).then_some(())?;
+        let work = work.try_clone().ok()?;
+        let (count, state, more) = Default::default();
+        Some(Arc::new(Self { work, attr, patience, count, state, more }))
+    }
+
+    /// How many there are.
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Takes a copy that is marked and has no name yet that shows.
+    ///
+    /// # Errors
+    /// `AGAIN` when enough are waiting; what recording it meets. Who made it then has to wait for the disk.
+    fn add(self: &Arc<Self>, file: &OwnedFd, length: u64) -> Result<(), Errno> {
+        let inode = rustix::fs::fstat(file)?.st_ino;
+        let handle = handle::of(file, OsStr::new(""))?;
+        let mut state = lock(&self.state);
+        if state.files.len() >= MOST {
+            return Err(Errno::AGAIN);
+        }
+        if !state.has_thread {
+            let own = Arc::clone(self);
+            let thread = std::thread::Builder::new().name("settle".to_owned());
+            thread.spawn(move || own.attend()).map_err(|_| Errno::AGAIN)?;
+            state.has_thread = true;
+        }
+        if state.record.is_none() {
+            state.record = Some(on_disk::record(&self.work)?);
+        }
+        let now = Instant::now();
+        let is_first = state.first.is_none();
+        state.first.get_or_insert(now);
+        state.last = Some(now);
+        state.is_due |= length >= LONG;
+        state.files.insert(inode, handle);
+        if is_first || state.is_due {
+            self.more.notify_one();
+        }
+        self.count.store(state.files.len(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Waits until the disk has a file's data, if it is one of these: nothing may make holes in one.
+    ///
+    /// # Errors
+    /// What writing the data meets.
+    fn settle(&self, file: &OwnedFd) -> Result<(), Errno> {
+        if self.count() == 0 {
+            return Ok(());
+        }
+        let inode = rustix::fs::fstat(file)?.st_ino;
+        let Some(handle) = lock(&self.state).files.get(&inode).cloned() else { return Ok(()) };
+        on_disk::settle(file, &self.attr)?;
+        self.done(inode, &handle);
+        Ok(())
+    }
+
+    /// Waits for the disk for all of them.
+    fn finish(&self) {
+        while let Some(batch) = self.batch() {
+            self.settle_all(&batch);
+        }
+    }
+
+    fn attend(&self) {
+        loop {
+            self.wait();
+            self.finish();
+        }
+    }
+
+    /// Returns when it is time.
+    fn wait(&self) {
+        let mut state = lock(&self.state);
+        loop {
+            let (Some(first), Some(last)) = (state.first, state.last) else {
+                state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let at_most = (self.patience * LATEST).saturating_sub(first.elapsed());
+            let rest = self.patience.saturating_sub(last.elapsed()).min(at_most);
+            if rest.is_zero() || state.is_due || state.files.len() >= MOST / 2 {
+                return;
+            }
+            let waited = self.more.wait_timeout(state, rest);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Some of them; none if there are none.
+    fn batch(&self) -> Option<Vec<(u64, FileHandle)>> {
+        let state = lock(&self.state);
+        let some = state.files.iter().take(BATCH).map(|(inode, handle)| (*inode, handle.clone()));
+        Some(some.collect()).filter(|some: &Vec<_>| !some.is_empty())
+    }
+
+    fn settle_all(&self, batch: &[(u64, FileHandle)]) {
+        let open = |(_, handle): &(u64, FileHandle)| {
+            handle::open(&self.work, handle, OFlags::RDONLY).inspect(|file| {
+                // All are on their way before the first is waited for.
+                let _ = cow_sys::writeback::start(file);
+            })
+        };
+        let files: Vec<_> = batch.iter().map(open).collect();
+        for ((inode, handle), file) in batch.iter().zip(files) {
+            match file.and_then(|file| on_disk::settle(&file, &self.attr)) {
+                // It was removed, and nobody has it open.
+                Ok(()) | Err(Errno::STALE | Errno::NOENT) => {}
+                Err(error) => {
+                    tracing::warn!(inode, %error, "a copy does not come to the disk");
+                    lock(&self.state).failed = true;
+                }
+            }
+            self.done(*inode, handle);
+        }
+    }
+
+    fn done(&self, inode: u64, handle: &FileHandle) {
+        let mut state = lock(&self.state);
+        // The number may be another file's by now.
+        if state.files.get(&inode) == Some(handle) {
+            state.files.remove(&inode);
+        }
+        self.count.store(state.files.len(), Ordering::Release);
+        if !state.files.is_empty() {
+            return;
+        }
+        (state.first, state.last, state.is_due) = (None, None, false);
+        if state.record.is_some() && !state.failed && on_disk::forget(&self.work).is_ok() {
+            state.record = None;
+        }
+    }
+}
+
+impl Union {
+    /// Marks a copy, which has a temporary name still, as one whose data may not be on the disk, and has that
+    /// waited for later; says whether that could be.
+    pub(super) fn settles_later(
+        &self,
+        lower: &Lower<'_>,
+        (name, file): (&OsStr, &OwnedFd),
+        origin: &[u8],
+    ) -> bool {
+        let (Some(unsettled), Some(work)) = (&self.unsettled, &self.work) else { return false };
+        let layer = self.layer(lower.dir);
+        let dev = rustix::fs::makedev(lower.stat.stx_dev_major, lower.stat.stx_dev_minor);
+        let can_be_mended = lower.whole && layer.handles && dev == layer.dev;
+        can_be_mended
+            && xattr::set(&work.dir, name, &unsettled.attr, &origin::unsettled(origin.to_vec()))
+                .is_ok()
+            && unsettled.add(file, lower.length).is_ok()
+    }
+
+    /// Waits until the disk has an upper file's data, if it is a copy for which nobody did: before it is cut, or
+    /// anything else makes a hole in it.
+    ///
+    /// # Errors
+    /// What writing the data meets.
+    pub fn settle_data(&self, file: &OwnedFd) -> Result<(), Errno> {
+        self.unsettled.as_ref().map_or(Ok(()), |unsettled| unsettled.settle(file))
+    }
+
+    /// How many copies the disk may not have yet.
+    pub fn unsettled(&self) -> usize {
+        self.unsettled.as_ref().map_or(0, |unsettled| unsettled.count())
+    }
+
+    /// Waits until the disk has every copy.
+    pub fn finish(&self) {
+        if let Some(unsettled) = &self.unsettled {
+            unsettled.finish();
+        }
+    }
+}
+
+/// Whether what is on the file system of a directory can be opened by its handle.
+pub(super) fn can_open_handles(dir: &OwnedFd) -> bool {
+    handle::of(dir, OsStr::new(""))
+        .and_then(|handle| handle::open(dir, &handle, OFlags::PATH))
+        .is_ok()
+}
