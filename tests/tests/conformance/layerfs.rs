@@ -1,12 +1,12 @@
 //! What is peculiar to a driver whose mounts are served by processes of their own.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use drivers::{Access, CreateOptions, ErrorKind};
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use tests::host::provides;
@@ -102,6 +102,47 @@ fn a_mount_whose_process_died_is_made_anew_or_taken_off() {
     all_end_below(&bench.home());
 }
 
+/// Leaves a copied-up file of layer 2 as a crash does before the disk has its data.
+fn lose_data(bench: &Bench, name: &str) -> PathBuf {
+    let layer = bench.home().join("layers/2");
+    let (file, origin) = (layer.join("diff").join(name), "trusted.overlay.origin");
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(&file, origin, &mut value).expect("the origin of a copy");
+    value[3] |= 0x80;
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&file, origin, &value[..length], flags).expect("marked");
+    File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
+    fs::write(layer.join("work/work/unsettled"), "").unwrap();
+    file
+}
+
+#[test]
+fn what_a_crash_kept_from_the_disk_is_made_good_before_a_layer_is_read() {
+    let Some(bench) = bench("lost") else { return };
+    let path = bench.mount("2");
+    fs::set_permissions(path.join("f"), fs::Permissions::from_mode(0o600)).unwrap();
+    bench.unmount("2");
+    all_end_below(&bench.home());
+    let record = bench.home().join("layers/2/work/work/unsettled");
+
+    let file = lose_data(&bench, "f");
+    assert_eq!(bench.changes("2", None), ["Modified /f"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "1", "after a look at the changes");
+    assert!(!record.exists(), "the record is left");
+
+    lose_data(&bench, "f");
+    let path = bench.mount("2");
+    assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "1", "in a mount");
+    assert!(!record.exists(), "the record is left");
+    bench.unmount("2");
+    all_end_below(&bench.home());
+
+    lose_data(&bench, "f");
+    bench.commit("2");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "1", "in the committed layer");
+    assert_eq!(bench.changes("2", None), ["Modified /f"]);
+}
+
 #[test]
 fn all_references_can_be_dropped_at_once() {
     let Some(bench) = bench("release") else { return };
@@ -183,78 +224,6 @@ fn what_layerfs_refuses_is_told_with_the_layer() {
     }
     assert!(!bench.home().join("layers/3/merged").exists(), "a mount point is left");
     all_end_below(&bench.home());
-}
-
-/// Whether FUSE mounts are offered the ring.
-const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
-
-/// That setting, alone with it: as it was once this is dropped.
-struct Setting {
-    before: String,
-    _gate: File,
-    _users: File,
-}
-
-impl Setting {
-    /// Waits until layerfs's own tests, which keep these locks meanwhile, leave it alone; none if the
-    /// kernel has no such setting.
-    fn alone() -> Option<Self> {
-        Path::new(ENABLE_URING).exists().then_some(())?;
-        let open = |path| File::options().write(true).create(true).truncate(false).open(path);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let gate = open("/run/layerfs-enable-uring.gate").unwrap();
-            let users = open("/run/layerfs-enable-uring").unwrap();
-            flock(&gate, FlockOperation::LockExclusive).unwrap();
-            if flock(&users, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                let before = Self::value();
-                return Some(Self { before, _gate: gate, _users: users });
-            }
-            assert!(Instant::now() < deadline, "{ENABLE_URING} stays in use");
-            drop(gate);
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn value() -> String {
-        fs::read_to_string(ENABLE_URING).unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Setting {
-    fn drop(&mut self) {
-        let _ = fs::write(ENABLE_URING, &self.before);
-    }
-}
-
-#[test]
-fn the_ring_is_switched_on_for_the_machine_only_when_asked_for() {
-    let Some(bench) = bench("ring") else { return };
-    let open = |option: &str| {
-        let options = tests::programs::options("fuse").into_iter();
-        let options: Vec<_> =
-            options.chain((!option.is_empty()).then(|| option.to_owned())).collect();
-        drivers::open("fuse", &bench.root.join("other"), &options).map(drop)
-    };
-    let Some(_setting) = Setting::alone() else {
-        let error = open("fuse.enable_uring=1").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        assert!(error.to_string().contains("enable_uring"), "{error}");
-        return;
-    };
-    fs::write(ENABLE_URING, "N").unwrap();
-    for (option, expected) in [
-        ("", "N"),
-        ("fuse.enable_uring=0", "N"),
-        ("fuse.enable_uring=1", "Y"),
-        ("fuse.enable_uring=1", "Y"),
-        ("fuse.enable_uring=0", "Y"),
-        ("", "Y"),
-    ] {
-        open(option).unwrap_or_else(|error| panic!("{option:?}: {error}"));
-        assert_eq!(Setting::value(), expected, "after opening with {option:?}");
-    }
-    all_end_below(&bench.root.join("other"));
 }
 
 #[test]
