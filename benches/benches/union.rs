@@ -90,6 +90,16 @@ fn progress(round: usize) {
     eprintln!("unions: round {round}");
 }
 
+/// Whose turn it is in a round, one after the other: each comes first and last as often as another, and not
+/// always after the same one, for something of that one is always left.
+fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
+    let divides = |step: usize, by: usize| step.is_multiple_of(by) && count.is_multiple_of(by);
+    let steps: Vec<usize> =
+        (1..count.max(2)).filter(|step| !(2..=*step).any(|by| divides(*step, by))).collect();
+    let step = steps[round % steps.len()];
+    (0..count).map(move |turn| (turn * step + round) % count)
+}
+
 fn main() -> Result<(), Failure> {
     let words: Vec<String> =
         std::env::args().skip(1).filter(|word| !word.starts_with("--bench")).collect();
@@ -125,9 +135,7 @@ fn main() -> Result<(), Failure> {
         }
         ground.sync()?;
         for (work, times) in &mut rows {
-            // Everybody comes first, last and after everybody else as often.
-            for turn in 0..makers.len() {
-                let turn = (turn + round) % makers.len();
+            for turn in order(makers.len(), round) {
                 let (stand, times) = (&mut stands[turn], &mut times[turn]);
                 let took = time(stand, work)
                     .map_err(|error| format!("{}: {}: {error}", stand.maker().name(), work.name))?;
