@@ -24,6 +24,8 @@ use super::{Lower, Union, lock};
 const MOST: usize = 16_384;
 /// How many are open at a time.
 const BATCH: usize = 64;
+/// How often a copy is opened again that could not be.
+const RETRIES: usize = 10;
 /// For how much data nobody waits before it is written.
 const LONG: u64 = 8 << 20;
 /// How many times longer the first may wait than it is since the last was made.
@@ -116,6 +118,10 @@ impl Unsettled {
         }
         let inode = rustix::fs::fstat(file)?.st_ino;
         let Some(handle) = lock(&self.state).files.get(&inode).cloned() else { return Ok(()) };
+        if handle::of(file, OsStr::new(""))? != handle {
+            // The copy was removed, and another file has its number.
+            return Ok(());
+        }
         on_disk::settle(file, &self.attr)?;
         self.done(inode, &handle);
         Ok(())
@@ -162,7 +168,7 @@ impl Unsettled {
 
     fn settle_all(&self, batch: &[(u64, FileHandle)]) {
         let open = |(_, handle): &(u64, FileHandle)| {
-            handle::open(&self.work, handle, OFlags::RDONLY).inspect(|file| {
+            self.open(handle).inspect(|file| {
                 // All are on their way before the first is waited for.
                 let _ = cow_sys::writeback::start(file);
             })
@@ -179,6 +185,22 @@ impl Unsettled {
             }
             self.done(*inode, handle);
         }
+    }
+
+    /// Opens a copy under whatever name it has.
+    fn open(&self, handle: &FileHandle) -> Result<OwnedFd, Errno> {
+        let open = || handle::open(&self.work, handle, OFlags::RDONLY);
+        let mut opened = open();
+        for _ in 0..RETRIES {
+            // Linux says so as well while a new file is being made with the number of one that was removed
+            // (`iget_locked`).
+            if !matches!(opened, Err(Errno::NOMEM)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            opened = open();
+        }
+        opened
     }
 
     fn done(&self, inode: u64, handle: &FileHandle) {

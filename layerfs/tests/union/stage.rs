@@ -48,6 +48,8 @@ pub(crate) struct Stage {
     dir: tempfile::TempDir,
     mounts: Vec<PathBuf>,
     servers: Vec<Child>,
+    /// The mounts that they serve.
+    served: Vec<PathBuf>,
     // Last: restored when the mounts are off.
     ring: Option<Enabled>,
 }
@@ -57,7 +59,7 @@ impl Stage {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory for the layers");
         let ring = OVER_RING.then(|| Enabled::hold().expect("the ring switched on"));
-        Self { dir, mounts: Vec::new(), servers: Vec::new(), ring }
+        Self { dir, mounts: Vec::new(), servers: Vec::new(), served: Vec::new(), ring }
     }
 
     /// Does something while the kernel refuses the ring, to mounts that have it too.
@@ -136,6 +138,7 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(2));
         }
         self.servers.push(server);
+        self.served.push(point.clone());
         self.mounts.push(point.clone());
         point
     }
@@ -183,6 +186,7 @@ impl Stage {
         }
         let at = self.mounts.iter().position(|mount| mount == point).expect("a mount of the stage");
         self.mounts.remove(at);
+        self.served.retain(|mount| mount != point);
         self.reap();
     }
 
@@ -195,6 +199,7 @@ impl Stage {
     /// Waits for the end of the server of a mount that is off already.
     pub(crate) fn left(&mut self, point: &Path) {
         self.mounts.retain(|mount| mount != point);
+        self.served.retain(|mount| mount != point);
         self.reap();
     }
 
@@ -203,7 +208,8 @@ impl Stage {
         let mut server = self.servers.pop().expect("a server");
         server.kill().expect("kill");
         server.wait().expect("wait");
-        let point = self.mounts.pop().expect("its mount");
+        let point = self.served.pop().expect("its mount");
+        self.mounts.retain(|mount| *mount != point);
         let _ = rustix::mount::unmount(&point, UnmountFlags::DETACH);
     }
 
@@ -217,7 +223,7 @@ impl Stage {
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
             self.servers.retain_mut(|server| !matches!(server.try_wait(), Ok(Some(_))));
-            if self.servers.len() <= self.mounts.len() {
+            if self.servers.len() <= self.served.len() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));

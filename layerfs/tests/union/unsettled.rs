@@ -128,6 +128,28 @@ fn root_holes_that_are_made_in_a_fresh_copy_stay() {
 }
 
 #[test]
+fn root_a_new_file_with_the_number_of_a_removed_copy_is_none() {
+    let Some((mut stage, _disk)) = stage(&["f"]) else { return };
+    let mount = stage.layerfs("m", &layers(&stage));
+    chmod(&mount.join("f"));
+    let upper = stage.path("top/up");
+    let number = |name: &str| fs::metadata(upper.join(name)).expect("there").ino();
+    let before = number("f");
+    fs::remove_file(mount.join("f")).expect("removed");
+    for count in 0.. {
+        let name = format!("new-{count}");
+        let file = File::create(mount.join(&name)).expect("a new file");
+        if number(&name) == before {
+            file.write_all_at(b"content", 0).expect("written");
+            file.set_len(3).expect("cut");
+            assert_eq!(fs::read(mount.join(&name)).expect("readable"), b"con");
+            return;
+        }
+        assert!(count < 5_000, "no file gets the number again");
+    }
+}
+
+#[test]
 fn root_a_killed_server_leaves_copies_that_the_next_mount_settles() {
     let names = ["a", "b", "c", "d"];
     let Some((mut stage, _disk)) = stage(&names) else { return };

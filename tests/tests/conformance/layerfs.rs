@@ -3,8 +3,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use drivers::{Access, CreateOptions, ErrorKind};
 use rustix::io::Errno;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tests::daemon::{Finish as _, Finished};
+use tests::disk;
 use tests::host;
 use tests::programs;
-use tests::root::{TempRoot, unmount_below};
+use tests::root::TempRoot;
 
 /// Whether a test can run here: with FUSE and these programs.
 pub(crate) fn provides(programs: &[&str]) -> bool {
@@ -23,7 +24,18 @@ pub(crate) struct Stage {
 impl Stage {
     /// Has `fill` write the lower layers, given the bottom and the top one, and mounts layerfs on them.
     pub(crate) fn new(label: &str, fill: impl FnOnce(&Path, &Path)) -> Self {
-        let stage = Self { root: TempRoot::new(label) };
+        Self::in_root(TempRoot::new(label), fill)
+    }
+
+    /// The same on a disk with a journal, on which layerfs answers before the disk has what it copied up.
+    pub(crate) fn on_journal(label: &str, fill: impl FnOnce(&Path, &Path)) -> Self {
+        let root = TempRoot::new(label);
+        disk::mount_new("ext4", 2048, root.path());
+        Self::in_root(root, fill)
+    }
+
+    fn in_root(root: TempRoot, fill: impl FnOnce(&Path, &Path)) -> Self {
+        let stage = Self { root };
         for name in ["bottom", "top", "upper", "work", "merged", "plain"] {
             fs::create_dir(stage.root.join(name)).expect("a directory of the stage");
         }
@@ -65,7 +77,8 @@ impl Stage {
 
     /// Unmounts, and mounts the same layers again.
     pub(crate) fn remount(&self) {
-        unmount_below(self.root.path());
+        let flags = rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(self.merged(), flags).expect("it is mounted");
         self.mount();
     }
 }

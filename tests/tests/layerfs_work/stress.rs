@@ -41,14 +41,14 @@ fn work(root: &Path, thread: u64, seed: u64, until: Option<Instant>) -> (Model, 
 
 #[test]
 fn threads_find_what_they_wrote() {
-    if !provides(&[]) {
+    if !provides(&["mkfs.ext4"]) {
         return;
     }
     let seconds = std::env::var("LAYERFS_STRESS_SECONDS").ok();
     let seconds = seconds.map(|text| text.parse().expect("a number of seconds"));
     let seed =
         std::env::var("LAYERFS_STRESS_SEED").map_or(1, |text| text.parse().expect("a number"));
-    let stage = Stage::new("stress", |bottom, top| {
+    let stage = Stage::on_journal("stress", |bottom, top| {
         fs::create_dir(bottom.join("shared")).expect("a directory");
         for thread in 0..THREADS {
             let dir = tree(thread);
