@@ -1,7 +1,7 @@
 //! Copies whose data may not be on the disk yet, and how they are made whole after a crash.
 //!
 //! A file that is copied up gets its name when the copy is made, which is before the disk has its data. Until
-//! it has, the copy says so in its [`origin`](crate::origin), and an empty file in the work directory says that
+//! it has, the copy says so in its [`origin`], and an empty file in the work directory says that
 //! there are such copies ([`RECORD`]). Both come to the disk before the name does, or with it, for a journal
 //! keeps the order. So after a crash all copies that are not whole are known, and so is the lower file of each.
 //!
