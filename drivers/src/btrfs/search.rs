@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
-use btrfs_uapi::tree_search::{Key, SearchFilter, SearchHeader, tree_search_v2};
+use btrfs_uapi::tree_search::{Key, SearchFilter, SearchHeader, tree_search, tree_search_v2};
 use cow::error::{Error, Result};
+use nix::errno::Errno;
 
 use super::subvolume::{Nested, ROOT_INO};
 
@@ -18,7 +19,12 @@ pub(super) const INODE_ITEM: u32 = 1;
 pub(super) const INODE_REF: u32 = 12;
 const INODE_EXTREF: u32 = 13;
 const ORPHAN_ITEM: u32 = 48;
+/// The entries of a directory by the sums of their names, and by their order. No directory has items after them.
+const DIR_ITEM: u32 = 84;
+const DIR_INDEX: u32 = 96;
 const ROOT_REF: u32 = 156;
+/// The greatest inode number (`BTRFS_LAST_FREE_OBJECTID`).
+const LAST_INO: u64 = u64::MAX - 255;
 /// What the items of orphans are filed under (`BTRFS_ORPHAN_OBJECTID`).
 const ORPHAN: u64 = (-5_i64).cast_unsigned();
 /// The tree of all roots.
@@ -170,6 +176,99 @@ pub(super) fn items(
     .map_err(|errno| Error::sys("search tree", "", errno))
 }
 
+/// Everything about the inodes of a subvolume.
+const INODES: (Key, Key) = (
+    Key { objectid: ROOT_INO, item_type: 0, offset: 0 },
+    Key { objectid: LAST_INO, item_type: u32::MAX, offset: u64::MAX },
+);
+
+/// Calls `f` for each item of an inode, but for the entries of directories, that is in a block of the transaction
+/// `since` or a later one, in the subvolume that `dir` is in.
+///
+/// A file that is made in a directory of hundreds writes leaves full of the others' names, and the kernel takes its time
+/// to copy each. So it is asked for little at a time, and for more as long as no directory is met whose entries
+/// can be passed over.
+pub(super) fn inode_items(
+    dir: BorrowedFd<'_>,
+    since: u64,
+    mut f: impl FnMut(&SearchHeader, &[u8]),
+) -> Result<()> {
+    let (mut start, end) = INODES;
+    let mut batch = Batch::Small;
+    loop {
+        let filter =
+            SearchFilter { tree_id: 0, start, end, min_transid: since, max_transid: u64::MAX };
+        let mut pass = Pass { batch, taken: 0, entries: 0, next: None };
+        let item = |header: &SearchHeader, data: &[u8]| {
+            pass.item(header, data).map(|wanted| {
+                if wanted {
+                    f(header, data);
+                }
+            })
+        };
+        let ended = match batch {
+            Batch::Small => tree_search(dir, filter, item),
+            Batch::Large => tree_search_v2(dir, filter, Some(LARGE), item),
+        };
+        match pass.next {
+            Some(next) => (start, batch) = next,
+            None => return ended.map_err(|errno| Error::sys("search tree", "", errno)),
+        }
+    }
+}
+
+/// How much is asked for at once by [`inode_items`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Batch {
+    /// Less than 4 KiB. Of an item that is larger there is the head alone.
+    Small,
+    /// [`LARGE`].
+    Large,
+}
+
+/// A search of [`inode_items`] up to where another does better.
+#[derive(Debug)]
+struct Pass {
+    batch: Batch,
+    /// Bytes of items that were read.
+    taken: usize,
+    /// Entries in a row, which are those of one directory.
+    entries: usize,
+    /// Where the next search begins, if this one does not come to the end.
+    next: Option<(Key, Batch)>,
+}
+
+impl Pass {
+    /// How much is read in small batches before it is read in large ones.
+    const PATIENCE: usize = 16 * 1024;
+    /// After so many entries those that are left are passed over; fewer cost less than another search.
+    const ENTRIES: usize = 32;
+
+    /// Whether an item is wanted; an error ends the search.
+    fn item(&mut self, header: &SearchHeader, data: &[u8]) -> std::result::Result<bool, Errno> {
+        let SearchHeader { objectid, item_type, offset, .. } = *header;
+        if matches!(item_type, DIR_ITEM..=DIR_INDEX) {
+            self.entries += 1;
+            if self.entries > Self::ENTRIES {
+                let key = Key { objectid, item_type: DIR_INDEX + 1, offset: 0 };
+                return self.go_on_at(key, Batch::Small);
+            }
+            return Ok(false);
+        }
+        self.entries = 0;
+        if self.batch == Batch::Small && (data.is_empty() || self.taken > Self::PATIENCE) {
+            return self.go_on_at(Key { objectid, item_type, offset }, Batch::Large);
+        }
+        self.taken += size_of::<SearchHeader>() + data.len();
+        Ok(true)
+    }
+
+    fn go_on_at(&mut self, key: Key, batch: Batch) -> std::result::Result<bool, Errno> {
+        self.next = Some((key, batch));
+        Err(Errno::ECANCELED)
+    }
+}
+
 pub(super) fn u16_at(data: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(data.get(at..at + 2)?.try_into().ok()?))
 }
@@ -235,6 +334,48 @@ mod tests {
         let data = [item(&[301, 3], "a"), item(&[302, 3], "bc")].concat();
         assert_eq!(extrefs(&data), [name(301, "a"), name(302, "bc")]);
         assert_eq!(root_ref(&item(&[257, 9], "inner")), Some(name(257, "inner")));
+    }
+
+    fn head(objectid: u64, item_type: u32) -> SearchHeader {
+        SearchHeader { transid: 7, objectid, offset: 5, item_type, len: 0 }
+    }
+
+    fn pass(batch: Batch) -> Pass {
+        Pass { batch, taken: 0, entries: 0, next: None }
+    }
+
+    #[test]
+    fn many_entries_of_a_directory_are_passed_over() {
+        let mut pass = pass(Batch::Large);
+        assert_eq!(pass.item(&head(256, INODE_ITEM), &[0; 160]), Ok(true));
+        for objectid in [256, 300] {
+            for _ in 0..Pass::ENTRIES {
+                assert_eq!(pass.item(&head(objectid, DIR_ITEM), &[0; 40]), Ok(false), "too few");
+            }
+            assert_eq!(pass.item(&head(objectid + 1, INODE_ITEM), &[0; 160]), Ok(true));
+        }
+        for _ in 0..Pass::ENTRIES {
+            assert_eq!(pass.item(&head(400, DIR_ITEM), &[0; 40]), Ok(false));
+        }
+        assert_eq!(pass.item(&head(400, DIR_INDEX), &[0; 40]), Err(Errno::ECANCELED));
+        let key = Key { objectid: 400, item_type: DIR_INDEX + 1, offset: 0 };
+        assert_eq!(pass.next, Some((key, Batch::Small)));
+    }
+
+    #[test]
+    fn much_and_large_items_are_read_in_large_batches() {
+        let this = Key { objectid: 300, item_type: 108, offset: 5 };
+        let mut cut = pass(Batch::Small);
+        assert_eq!(cut.item(&head(300, 108), &[]), Err(Errno::ECANCELED));
+        assert_eq!(cut.next, Some((this, Batch::Large)), "the item is read again");
+        assert_eq!(pass(Batch::Large).item(&head(300, 108), &[]), Ok(true));
+
+        let mut much = pass(Batch::Small);
+        let taken = (0..100).take_while(|_| much.item(&head(300, 108), &[0; 2048]).is_ok()).count();
+        assert!((7..10).contains(&taken), "{taken}");
+        assert_eq!(much.next, Some((this, Batch::Large)));
+        let mut more = pass(Batch::Large);
+        assert!((0..100).all(|_| more.item(&head(300, 108), &[0; 2048]) == Ok(true)));
     }
 
     #[test]

@@ -13,26 +13,18 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use btrfs_uapi::tree_search::{Key, SearchHeader};
+use btrfs_uapi::tree_search::SearchHeader;
 use cow::diff::Touched;
 use cow::error::Result;
 
 use super::search::{
-    INODE_ITEM, INODE_REF, LARGE, Links, Name, items, names_of, refs, u32_at, u64_at,
+    INODE_ITEM, INODE_REF, Links, Name, inode_items, names_of, refs, u32_at, u64_at,
 };
 use super::subvolume::ROOT_INO;
 use crate::driver::Usage;
 
 /// The type of the items that say where a file's content is.
 const EXTENT_DATA: u32 = 108;
-/// The greatest inode number (`BTRFS_LAST_FREE_OBJECTID`).
-const LAST_INO: u64 = u64::MAX - 255;
-/// Everything about the inodes of a subvolume.
-const ALL: (Key, Key) = (
-    Key { objectid: ROOT_INO, item_type: 0, offset: 0 },
-    Key { objectid: LAST_INO, item_type: u32::MAX, offset: u64::MAX },
-);
-
 /// The space that was taken in a subvolume since a transaction; 0 is since ever.
 pub(super) fn usage(dir: impl AsFd, transaction: u64) -> Result<Usage> {
     Ok(Search::run(dir.as_fd(), transaction)?.usage)
@@ -50,7 +42,7 @@ pub(super) struct Referenced {
 pub(super) fn referenced(dir: impl AsFd, transaction: u64) -> Result<Referenced> {
     let mut bytes = Referenced::default();
     let mut met = HashSet::new();
-    items(dir.as_fd(), 0, LARGE, ALL, 0, |header, data| {
+    inode_items(dir.as_fd(), 0, |header, data| {
         if header.item_type != EXTENT_DATA {
             return;
         }
@@ -101,7 +93,7 @@ pub(super) fn written_files(
 ) -> Result<Vec<WrittenFile>> {
     let mut files = Vec::new();
     let mut met: Option<WrittenFile> = None;
-    items(dir.as_fd(), 0, LARGE, ALL, transaction + 1, |header, data| {
+    inode_items(dir.as_fd(), transaction + 1, |header, data| {
         let ino = header.objectid;
         match header.item_type {
             INODE_ITEM => {
@@ -149,7 +141,7 @@ struct Search {
 impl Search {
     fn run(dir: BorrowedFd<'_>, transaction: u64) -> Result<Self> {
         let mut search = Self::default();
-        items(dir, 0, LARGE, ALL, transaction + 1, |header, data| {
+        inode_items(dir, transaction + 1, |header, data| {
             search.item(header, data, transaction);
         })?;
         Ok(search)

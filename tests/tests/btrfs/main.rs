@@ -5,6 +5,7 @@
 
 mod bench;
 mod dedupe;
+mod entries;
 mod nodes;
 mod properties;
 mod quota;
