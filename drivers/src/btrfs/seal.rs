@@ -59,10 +59,22 @@ impl Btrfs {
     /// Puts a layer's final form beside the active one, durably, and measures it.
     pub(super) fn finish(&self, layer: &Layer, meta: &Meta) -> cow::Result<Usage> {
         if let Some(usage) = self.finished.take(&layer.id) {
+            self.expect_more(layer);
             return Ok(usage);
         }
         let begun = self.begin(layer)?;
         self.complete(layer, meta, begun)
+    }
+
+    /// Lets the stock know of an imported layer. Should its commit fail now, a spare of it is one of a tree that no layer
+    /// has, and is dropped in its time.
+    fn expect_more(&self, layer: &Layer) {
+        let Some(stock) = &self.stock else { return };
+        let tree = self.home.open_in_layer(&layer.id, RO);
+        match tree.and_then(subvolume::info) {
+            Ok(info) => stock.expect(&layer.id, &info.uuid),
+            Err(error) => tracing::debug!(layer = %layer.id, %error, "no spare snapshot is kept"),
+        }
     }
 
     fn complete(&self, layer: &Layer, meta: &Meta, begun: u64) -> cow::Result<Usage> {

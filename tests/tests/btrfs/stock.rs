@@ -180,6 +180,33 @@ fn layers_from_the_stock_are_told_apart_after_anything_is_written() {
 }
 
 #[test]
+fn an_imported_image_has_a_spare_for_its_first_container() {
+    if !here() {
+        return;
+    }
+    let bench = Bench::new("stock-import", &[]);
+    image(&bench, "source", 20);
+    assert_eq!((spares(&bench), places(&bench)), (Some(0), Vec::new()), "it was not imported");
+    let mut tar = Vec::new();
+    bench.driver().diff(&id("source"), None, &mut tar).unwrap();
+    for (layer, parent) in [("lower", None), ("upper", Some("lower"))] {
+        bench.create(layer, parent);
+        bench.driver().apply(&id(layer), &mut tar.as_slice()).unwrap();
+        bench.commit(layer);
+    }
+    wait_until("no spare comes", || spares(&bench) == Some(1));
+    bench.create("on-lower", Some("lower"));
+    bench.create("first", Some("upper"));
+    assert!(is_stocked(&bench, "first") && !is_stocked(&bench, "on-lower"));
+    assert_eq!(bench.changes("first", None), Vec::<String>::new());
+    wait_until("no spare for the second", || spares(&bench) >= Some(1));
+    bench.driver().remove(&id("first")).unwrap();
+    bench.driver().remove(&id("upper")).unwrap();
+    wait_until("a spare of what is removed stays", || spares(&bench) <= Some(1));
+    assert!(bench.driver().check().unwrap().is_empty());
+}
+
+#[test]
 fn spares_go_with_their_parent_and_are_not_those_of_its_namesake() {
     if !here() {
         return;

@@ -81,6 +81,14 @@ impl Stock {
         fs::rename(&self.root, from, dir, RW).map(|()| true)
     }
 
+    /// Notes that a layer was imported, whose tree is `origin`.
+    pub(super) fn expect(&self, parent: &LayerId, origin: &str) {
+        let mut state = self.crew.lock();
+        let planned = state.todo.next();
+        state.todo.expect(parent, origin, Instant::now());
+        self.see_to(state, planned);
+    }
+
     /// Drops what there is of a layer that is removed.
     pub(super) fn forget(&self, parent: &LayerId) {
         let mut state = self.crew.lock();

@@ -2,7 +2,8 @@
 //!
 //! Nothing here touches the file system. A parent is worth a spare when layers were made on it twice within
 //! [`IDLE`]: the layers of an image that is being imported are built upon once each, and so is the layer that
-//! Docker puts below each container.
+//! Docker puts below each container. It is worth one before that if it was imported and nothing is built upon it
+//! within [`PAUSE`]: it is the uppermost of its image, and the next layer on it is a container's.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -48,6 +49,8 @@ enum Stocked {
     No,
     /// Nothing until a moment.
     Due(Instant),
+    /// The same, unless a layer is made on it before: then nobody needs it yet.
+    Expected(Instant),
     /// One that is being made.
     Ordered,
     /// One that can be taken.
@@ -85,25 +88,42 @@ impl Shelf {
     /// Notes that a layer is made on a parent, and gives a spare for it if there is one.
     pub(super) fn take(&mut self, parent: &LayerId, origin: &str, now: Instant) -> Option<Spare> {
         self.expire(now);
-        let due = Stocked::Due(self.resting.unwrap_or(now).max(now + PAUSE));
+        let due = Stocked::Due(self.soonest(now));
         let Some(at) = self.parents.iter().position(|known| known.origin == origin) else {
-            let (id, origin) = (parent.clone(), origin.to_owned());
-            self.parents.push_front(Parent { id, origin, used: now, stocked: Stocked::No });
-            while self.parents.len() > REMEMBERED {
-                self.drop_parent(REMEMBERED, now);
-            }
+            self.remember(parent, origin, Stocked::No, now);
             return None;
         };
         let mut known = self.parents.remove(at)?;
         known.used = now;
         let before = match &known.stocked {
             Stocked::No | Stocked::Ready(_) => std::mem::replace(&mut known.stocked, due),
+            Stocked::Expected(_) => std::mem::replace(&mut known.stocked, Stocked::No),
             Stocked::Due(_) | Stocked::Ordered | Stocked::Failed => Stocked::No,
         };
         self.parents.push_front(known);
         match before {
             Stocked::Ready(spare) => Some(spare),
             _ => None,
+        }
+    }
+
+    /// Notes that a layer was imported, on which the next may be made.
+    pub(super) fn expect(&mut self, parent: &LayerId, origin: &str, now: Instant) {
+        self.expire(now);
+        let expected = Stocked::Expected(self.soonest(now));
+        self.remember(parent, origin, expected, now);
+    }
+
+    /// When a spare can be made for somebody who asks now.
+    fn soonest(&self, now: Instant) -> Instant {
+        self.resting.unwrap_or(now).max(now + PAUSE)
+    }
+
+    fn remember(&mut self, parent: &LayerId, origin: &str, stocked: Stocked, now: Instant) {
+        let (id, origin) = (parent.clone(), origin.to_owned());
+        self.parents.push_front(Parent { id, origin, used: now, stocked });
+        while self.parents.len() > REMEMBERED {
+            self.drop_parent(REMEMBERED, now);
         }
     }
 
@@ -138,7 +158,10 @@ impl Shelf {
     ///
     /// When one is due, all that will be are made with it.
     pub(super) fn orders(&mut self, now: Instant) -> Vec<Order> {
-        let is_due = |parent: &Parent| matches!(parent.stocked, Stocked::Due(at) if now >= at);
+        let is_due = |parent: &Parent| match parent.stocked {
+            Stocked::Due(at) | Stocked::Expected(at) => now >= at,
+            _ => false,
+        };
         if !self.parents.iter().any(is_due) {
             return Vec::new();
         }
@@ -148,7 +171,10 @@ impl Shelf {
                 Stocked::Ready(_) | Stocked::Ordered => room = room.saturating_sub(1),
                 // Others are used more.
                 Stocked::Due(_) if room == 0 => parent.stocked = Stocked::No,
-                Stocked::Due(_) => {
+                // It may yet turn out that nobody needs it.
+                Stocked::Expected(at) if now < at => {}
+                Stocked::Expected(_) if room == 0 => parent.stocked = Stocked::No,
+                Stocked::Due(_) | Stocked::Expected(_) => {
                     room -= 1;
                     let place = self.serial.to_string();
                     self.serial += 1;
@@ -193,7 +219,7 @@ impl Shelf {
         let until = now + took.saturating_mul(REST);
         self.resting = Some(until);
         for parent in &mut self.parents {
-            if let Stocked::Due(at) = &mut parent.stocked {
+            if let Stocked::Due(at) | Stocked::Expected(at) = &mut parent.stocked {
                 *at = until.max(*at);
             }
         }
@@ -231,7 +257,7 @@ impl Shelf {
     /// When there is something to do next; none while nothing is there that is to be dropped one day.
     pub(super) fn next(&self) -> Option<Instant> {
         let of_parent = |parent: &Parent| match parent.stocked {
-            Stocked::Due(at) => Some(at),
+            Stocked::Due(at) | Stocked::Expected(at) => Some(at),
             Stocked::Ready(_) => Some(parent.used + IDLE),
             Stocked::No | Stocked::Ordered | Stocked::Failed => None,
         };
@@ -295,6 +321,37 @@ mod tests {
         assert_eq!(spare, Spare { place: "0".to_owned(), begun: 7 });
         assert!(shelf.knows("0") && take(&mut shelf, "a", later).is_none(), "taken once");
         assert_eq!(make(&mut shelf, later + PAUSE), ["a"], "the next");
+    }
+
+    #[test]
+    fn the_uppermost_layer_of_an_import_has_a_spare_before_it_is_used() {
+        let (mut shelf, start) = (Shelf::default(), Instant::now());
+        shelf.expect(&id("lower"), "lower", start);
+        assert_eq!(take(&mut shelf, "lower", start), None, "for the next layer");
+        let soon = start + PAUSE / 2;
+        shelf.expect(&id("upper"), "upper", soon);
+        assert!(make(&mut shelf, start + PAUSE).is_empty(), "a layer may still be made on it");
+        assert_eq!(shelf.next(), Some(soon + PAUSE));
+        assert_eq!(make(&mut shelf, soon + PAUSE), ["upper"]);
+        assert!(take(&mut shelf, "upper", soon + PAUSE).is_some());
+        assert_eq!(make(&mut shelf, soon + 2 * PAUSE), ["upper"], "the next");
+        assert_eq!(take(&mut shelf, "lower", soon + 2 * PAUSE), None);
+        assert_eq!(make(&mut shelf, soon + 3 * PAUSE), ["lower"], "used twice");
+    }
+
+    #[test]
+    fn an_order_of_others_does_not_make_what_is_expected() {
+        let (mut shelf, start) = (Shelf::default(), Instant::now());
+        take(&mut shelf, "a", start);
+        take(&mut shelf, "a", start);
+        shelf.expect(&id("image"), "image", start + PAUSE / 2);
+        assert_eq!(make(&mut shelf, start + PAUSE), ["a"]);
+        shelf.rest(PAUSE, start + PAUSE);
+        assert!(make(&mut shelf, start + 2 * PAUSE).is_empty(), "it rests");
+        assert_eq!(make(&mut shelf, start + PAUSE + PAUSE * REST), ["image"]);
+        shelf.expect(&id("gone"), "gone", start + PAUSE);
+        shelf.forget(&id("gone"), start + PAUSE);
+        assert!(make(&mut shelf, start + 99 * PAUSE).is_empty());
     }
 
     #[test]
