@@ -18,7 +18,7 @@ use cow::error::{Error, Result};
 use cow::root::{Resolve, Root};
 use rustix::fs::{Mode, OFlags};
 
-use super::search::{INODE_ITEM, LARGE, Paths, items};
+use super::search::{Batch, INODE_ITEM, Paths, items};
 use super::subvolume::ROOT_INO;
 use super::{removal, since};
 use crate::home::fs;
@@ -56,7 +56,7 @@ fn sample(tree: &OwnedFd, transaction: u64) -> Result<Vec<u64>> {
         let first = Key { objectid: ino + 1, item_type: INODE_ITEM, offset: 0 };
         let last = Key { objectid: ino + ROW, ..first };
         let mut one = None;
-        items(tree.as_fd(), 0, LARGE, (first, last), transaction + 1, |header, data| {
+        items(tree.as_fd(), 0, Batch::Large, (first, last), transaction + 1, |header, data| {
             let is_written = header.item_type == INODE_ITEM && since::is_written(data, transaction);
             if is_written && one.is_none() {
                 one = Some(header.objectid);

@@ -18,7 +18,7 @@ use btrfs_uapi::tree_search::Key;
 use cow::error::{Error, Result};
 
 use super::options::Quota;
-use super::search::{SMALL, items, u64_at};
+use super::search::{Batch, items, u64_at};
 
 /// The tree of quota groups (`BTRFS_QUOTA_TREE_OBJECTID`) and the types of its items.
 const TREE: u64 = 8;
@@ -127,7 +127,7 @@ pub(super) fn forget(dir: impl AsFd, subvolume: u64) {
 /// Calls `f` with one item of the quota tree, if it is there.
 fn item(dir: impl AsFd, item_type: u32, offset: u64, mut f: impl FnMut(&[u8])) -> Result<()> {
     let key = Key { objectid: 0, item_type, offset };
-    items(dir.as_fd(), TREE, SMALL, (key, key), 0, |_, data| f(data))
+    items(dir.as_fd(), TREE, Batch::Small, (key, key), 0, |_, data| f(data))
 }
 
 /// The `n`th number of an item; 0 past its end.

@@ -30,10 +30,18 @@ const ORPHAN: u64 = (-5_i64).cast_unsigned();
 /// The tree of all roots.
 const ROOT_TREE: u64 = 1;
 
-/// How much a search may return at once: several leaves of the greatest size (64 KiB).
-pub(super) const LARGE: usize = 256 * 1024;
-/// The same for an item that is known to be small.
-pub(super) const SMALL: usize = 2 * 1024;
+/// How much a search may return at once: several leaves of the greatest size (64 KiB), so that every item fits.
+/// Of one that does not, btrfs-uapi 0.13 would have the kernel write where its buffer was before it grew.
+const LARGE: usize = 256 * 1024;
+
+/// How much a search asks for at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Batch {
+    /// Less than 4 KiB. Of an item that is larger there is the head alone.
+    Small,
+    /// [`LARGE`].
+    Large,
+}
 
 /// How many directories are remembered by those who look for many paths.
 const MOST_KNOWN: usize = 16 << 10;
@@ -55,21 +63,30 @@ pub(super) enum Links {
 /// Whether this process may search trees: it needs `CAP_SYS_ADMIN` in the initial user namespace.
 pub(super) fn is_allowed(dir: impl AsFd) -> bool {
     let first = Key { objectid: ROOT_INO, item_type: INODE_ITEM, offset: 0 };
-    items(dir.as_fd(), 0, SMALL, (first, first), 0, |_, _| ()).is_ok()
+    items(dir.as_fd(), 0, Batch::Small, (first, first), 0, |_, _| ()).is_ok()
 }
 
 /// All names of an inode.
+///
+/// # Errors
+/// When there is more to tell than `links` says.
 pub(super) fn names_of(dir: BorrowedFd<'_>, ino: u64, links: Links) -> Result<Vec<Name>> {
     let first = Key { objectid: ino, item_type: INODE_REF, offset: 0 };
     let last = Key { objectid: ino, item_type: INODE_EXTREF, offset: u64::MAX };
-    let mut names = Vec::new();
-    let buffer = if links == Links::One { SMALL } else { LARGE };
-    items(dir, 0, buffer, (first, last), 0, |header, data| match header.item_type {
-        INODE_REF => names.extend(refs(header.offset, data)),
-        INODE_EXTREF => names.extend(extrefs(data)),
-        _ => {}
+    let (mut names, mut is_cut) = (Vec::new(), false);
+    let batch = if links == Links::One { Batch::Small } else { Batch::Large };
+    items(dir, 0, batch, (first, last), 0, |header, data| {
+        is_cut |= data.is_empty();
+        match header.item_type {
+            INODE_REF => names.extend(refs(header.offset, data)),
+            INODE_EXTREF => names.extend(extrefs(data)),
+            _ => {}
+        }
     })?;
-    Ok(names)
+    match is_cut {
+        true => Err(Error::sys("search tree", "", rustix::io::Errno::OVERFLOW)),
+        false => Ok(names),
+    }
 }
 
 /// The subvolumes right inside the one with this number, which `dir` is the root of.
@@ -77,7 +94,7 @@ pub(super) fn nested(dir: BorrowedFd<'_>, subvolume: u64) -> Result<Vec<Nested>>
     let first = Key { objectid: subvolume, item_type: ROOT_REF, offset: 0 };
     let last = Key { offset: u64::MAX, ..first };
     let mut found = Vec::new();
-    items(dir, ROOT_TREE, LARGE, (first, last), 0, |header, data| {
+    items(dir, ROOT_TREE, Batch::Large, (first, last), 0, |header, data| {
         if header.item_type == ROOT_REF {
             found.extend(root_ref(data));
         }
@@ -92,7 +109,7 @@ pub(super) fn has_dropped(dir: impl AsFd) -> Result<bool> {
     let first = Key { objectid: ORPHAN, item_type: ORPHAN_ITEM, offset: 0 };
     let last = Key { offset: u64::MAX, ..first };
     let mut found = false;
-    items(dir.as_fd(), ROOT_TREE, SMALL, (first, last), 0, |_, _| found = true)?;
+    items(dir.as_fd(), ROOT_TREE, Batch::Small, (first, last), 0, |_, _| found = true)?;
     Ok(found)
 }
 
@@ -159,21 +176,24 @@ impl<'d> Paths<'d> {
 /// Calls `f` for each item of a tree between two keys that is in a block of the transaction `since`
 /// or a later one. Tree 0 is the subvolume that `dir` is in.
 ///
-/// An item that is larger than the buffer is an error.
 pub(super) fn items(
     dir: BorrowedFd<'_>,
     tree_id: u64,
-    buffer: usize,
+    batch: Batch,
     (start, end): (Key, Key),
     since: u64,
     mut f: impl FnMut(&SearchHeader, &[u8]),
 ) -> Result<()> {
     let filter = SearchFilter { tree_id, start, end, min_transid: since, max_transid: u64::MAX };
-    tree_search_v2(dir, filter, Some(buffer), |header, data| {
+    let item = |header: &SearchHeader, data: &[u8]| {
         f(header, data);
         Ok(())
-    })
-    .map_err(|errno| Error::sys("search tree", "", errno))
+    };
+    let found = match batch {
+        Batch::Small => tree_search(dir, filter, item),
+        Batch::Large => tree_search_v2(dir, filter, Some(LARGE), item),
+    };
+    found.map_err(|errno| Error::sys("search tree", "", errno))
 }
 
 /// Everything about the inodes of a subvolume.
@@ -215,15 +235,6 @@ pub(super) fn inode_items(
             None => return ended.map_err(|errno| Error::sys("search tree", "", errno)),
         }
     }
-}
-
-/// How much is asked for at once by [`inode_items`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Batch {
-    /// Less than 4 KiB. Of an item that is larger there is the head alone.
-    Small,
-    /// [`LARGE`].
-    Large,
 }
 
 /// A search of [`inode_items`] up to where another does better.

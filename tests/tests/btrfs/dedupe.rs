@@ -60,6 +60,26 @@ fn exclusive(bench: &Bench, layer: &str, path: impl AsRef<Path>) -> u64 {
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect(line)
 }
 
+#[test]
+fn a_file_with_more_names_than_a_small_search_tells_is_found() {
+    if !here() {
+        return;
+    }
+    let bench = Bench::new("many-links", &["btrfs.dedupe=on"]);
+    let content = noise(5, 64 * KIB);
+    layer(&bench, "one", None, |tree| fs::write(tree.join("file"), &content).unwrap());
+    layer(&bench, "two", None, |tree| {
+        fs::write(tree.join("first"), &content).unwrap();
+        // Together more than a leaf of 16 KiB holds.
+        for number in 0..500 {
+            let name = format!("a name of some length, with the number {number}");
+            fs::hard_link(tree.join("first"), tree.join(name)).unwrap();
+        }
+    });
+    assert_eq!(exclusive(&bench, "two", "first"), 0, "the content is kept once");
+    assert!(bench.driver().check().unwrap().is_empty());
+}
+
 /// A layer without parent, or above one, that holds files.
 fn layer(bench: &Bench, name: &str, parent: Option<&str>, work: impl FnOnce(&Path)) {
     bench.create(name, parent);
