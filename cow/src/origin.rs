@@ -58,38 +58,55 @@ pub fn parse(value: &[u8]) -> Option<Origin> {
     Some(Origin { uuid, ino: inode(value)? })
 }
 
-/// The value for a copy whose data may not be on the disk yet.
-pub fn unsettled(mut value: Vec<u8>) -> Vec<u8> {
+/// The value for a copy whose data may not be on the disk yet, and by which record that is known.
+pub fn unsettled(mut value: Vec<u8>, record: &[u8]) -> Vec<u8> {
     if let Some(flags) = value.get_mut(FLAGS_AT) {
         *flags |= UNSETTLED;
+        value.extend_from_slice(record);
     }
     value
 }
 
 /// The value for the same copy once its data is on the disk; none if it does not say otherwise.
 pub fn settled(mut value: Vec<u8>) -> Option<Vec<u8>> {
-    parts(&value)?;
+    let length = parts(&value)?.length;
     let flags = value.get_mut(FLAGS_AT).filter(|flags| **flags & UNSETTLED != 0)?;
     *flags &= !UNSETTLED;
+    value.truncate(length);
     Some(value)
+}
+
+/// Whether a value is one that [`unsettled`] made for this record.
+pub fn is_unsettled(value: &[u8], record: &[u8]) -> bool {
+    parts(value)
+        .is_some_and(|parts| value[FLAGS_AT] & UNSETTLED != 0 && value[parts.length..] == *record)
 }
 
 /// The handle of the lower file, and the identity of its file system, where the value's format is known.
 pub fn handle(value: &[u8]) -> Option<([u8; 16], FileHandle)> {
-    let (kind, bytes) = parts(value)?;
+    let Parts { kind, handle, .. } = parts(value)?;
     let uuid = value.get(HEAD - 16..HEAD)?.try_into().ok()?;
-    Some((uuid, FileHandle { kind: kind.into(), bytes: bytes.to_owned() }))
+    Some((uuid, FileHandle { kind: kind.into(), bytes: handle.to_owned() }))
 }
 
-/// The kind of the handle in a value, and its bytes.
-fn parts(value: &[u8]) -> Option<(u8, &[u8])> {
+/// What a value is made of.
+struct Parts<'a> {
+    kind: u8,
+    handle: &'a [u8],
+    /// How long it is, without what a mark adds.
+    length: usize,
+}
+
+fn parts(value: &[u8]) -> Option<Parts<'_>> {
     let [VERSION, MAGIC, length, flags, kind, ..] = *value else { return None };
-    let whole = usize::from(length) == value.len() && value.len() > HEAD;
-    (whole && flags & !UNSETTLED == FLAGS).then(|| (kind, &value[HEAD..]))
+    let (length, is_marked) = (usize::from(length), flags & UNSETTLED != 0);
+    let fits = if is_marked { length <= value.len() } else { length == value.len() };
+    let known = fits && length > HEAD && flags & !UNSETTLED == FLAGS;
+    known.then(|| Parts { kind, handle: &value[HEAD..length], length })
 }
 
 fn inode(value: &[u8]) -> Option<u64> {
-    let (kind, handle) = parts(value)?;
+    let Parts { kind, handle, .. } = parts(value)?;
     let word = |at: usize| Some(u32::from_ne_bytes(handle.get(at..at + 4)?.try_into().ok()?));
     let long = |at: usize| Some(u64::from_ne_bytes(handle.get(at..at + 8)?.try_into().ok()?));
     match (kind, handle.len()) {
@@ -125,8 +142,9 @@ mod tests {
             let value = lay_out(&handle, &[0; 16]).expect("a short handle");
             assert_eq!(inode(&value), *inode_number, "kind {kind:#x}");
             assert_eq!(inode(&value[..value.len() - 1]), None, "a cut value of kind {kind:#x}");
-            let marked = unsettled(value.clone());
-            assert_ne!(marked, value, "the mark of kind {kind:#x}");
+            let marked = unsettled(value.clone(), b"record");
+            assert!(is_unsettled(&marked, b"record"), "the mark of kind {kind:#x}");
+            assert!(!is_unsettled(&marked, b"other") && !is_unsettled(&value, b""), "another mark");
             assert_eq!(inode(&marked), *inode_number, "the mark changes nothing else");
             assert_eq!(
                 super::handle(&marked),

@@ -29,47 +29,96 @@ use crate::{at, origin};
 /// The name in the work directory that says that there are such copies.
 pub const RECORD: &str = "unsettled";
 
-/// Whether a work directory says that there are copies which may not be whole.
+/// The record of a work directory, open and locked: whoever has it is about the copies that it speaks of.
 ///
-/// # Errors
-/// What looking for the record meets.
-pub fn is_recorded(work: impl AsFd) -> rustix::io::Result<bool> {
-    match rustix::fs::statat(work, RECORD, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(error),
+/// Marks name the inode of the record that they were made under, and are believed with that one alone.
+#[derive(Debug)]
+pub struct Record {
+    file: OwnedFd,
+    /// The file system's handle of the inode, which no later one has.
+    id: Vec<u8>,
+}
+
+/// What there is of a record.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing: no copy waits.
+    None,
+    /// One that somebody has who is there.
+    Held,
+    /// One that nobody had.
+    Left(Record),
+}
+
+impl Record {
+    /// Says in a work directory that there are such copies.
+    ///
+    /// # Errors
+    /// `AGAIN` when somebody else has said so and is there; what making the record meets.
+    pub fn make(work: impl AsFd) -> rustix::io::Result<Self> {
+        let work = work.as_fd();
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(work, RECORD, flags, Mode::RUSR | Mode::WUSR)?;
+        Self::lock(file, work)
     }
-}
 
-/// Says in a work directory that there are such copies, and that somebody is about them as long as the file is
-/// open ([`is_held`]).
-///
-/// # Errors
-/// What making the record meets.
-pub fn record(work: impl AsFd) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(work, RECORD, flags, Mode::RUSR | Mode::WUSR)?;
-    // Where locks are refused nobody is told.
-    let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-    Ok(file)
-}
+    /// Looks for the record of a work directory.
+    ///
+    /// # Errors
+    /// What opening it meets.
+    pub fn find(work: impl AsFd) -> rustix::io::Result<Found> {
+        let work = work.as_fd();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(work, RECORD, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(Found::None),
+            answer => answer?,
+        };
+        match Self::lock(file, work) {
+            Ok(record) => Ok(Found::Left(record)),
+            Err(Errno::AGAIN) => Ok(Found::Held),
+            Err(error) => Err(error),
+        }
+    }
 
-/// Whether somebody who is there is about the copies that a work directory speaks of.
-pub fn is_held(work: impl AsFd) -> bool {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = |file: OwnedFd| rustix::fs::flock(file, FlockOperation::NonBlockingLockShared);
-    let locked = rustix::fs::openat(work, RECORD, flags, Mode::empty()).and_then(lock);
-    locked == Err(Errno::WOULDBLOCK)
-}
+    fn lock(file: OwnedFd, work: BorrowedFd<'_>) -> rustix::io::Result<Self> {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let record = Self { id: handle::of(&file, OsStr::new(""))?.bytes, file };
+        // Who had it may have removed it meanwhile.
+        if record.is_in(work)? { Ok(record) } else { Err(Errno::AGAIN) }
+    }
 
-/// Takes that back.
-///
-/// # Errors
-/// What removing the record meets; that there is none is no error.
-pub fn forget(work: impl AsFd) -> rustix::io::Result<()> {
-    match rustix::fs::unlinkat(work, RECORD, AtFlags::empty()) {
-        Err(Errno::NOENT) => Ok(()),
-        answer => answer,
+    fn is_in(&self, work: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+        let own = rustix::fs::fstat(&self.file)?;
+        match rustix::fs::statat(work, RECORD, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok((own.st_dev, own.st_ino) == (there.st_dev, there.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The value of the origin for a copy whose data may not be on the disk.
+    pub fn mark(&self, origin: Vec<u8>) -> Vec<u8> {
+        origin::unsettled(origin, &self.id)
+    }
+
+    /// Takes it back: every copy is on the disk.
+    ///
+    /// # Errors
+    /// What removing the record meets; that it is not there is no error.
+    pub fn forget(&self, work: impl AsFd) -> rustix::io::Result<()> {
+        let work = work.as_fd();
+        if !self.is_in(work)? {
+            return Ok(());
+        }
+        rustix::fs::unlinkat(work, RECORD, AtFlags::empty())
+    }
+
+    /// Whether the machine has not crashed since the record was made, as far as its clock can tell.
+    fn is_of_this_boot(&self) -> bool {
+        use rustix::time::{ClockId, clock_gettime};
+        let boot =
+            clock_gettime(ClockId::Realtime).tv_sec - clock_gettime(ClockId::Boottime).tv_sec;
+        rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_ctime > boot)
     }
 }
 
@@ -91,7 +140,7 @@ fn unmark(file: BorrowedFd<'_>, attr: &OsStr) -> rustix::io::Result<()> {
     }
 }
 
-/// Makes every copy in an upper directory whole that may not be, and returns how many there were.
+/// Makes every copy in an upper directory whole that a record speaks of, and returns how many there were.
 ///
 /// `attr` is the name of their origin, and `lowers` are directories of the lower layers, one of each file system
 /// at least. Nobody may change the upper directory meanwhile. What is done stays done whenever it ends.
@@ -99,7 +148,17 @@ fn unmark(file: BorrowedFd<'_>, attr: &OsStr) -> rustix::io::Result<()> {
 /// # Errors
 /// `FailedPrecondition` for a copy whose lower file is not there, which names the copy; what reading and writing
 /// meet. Needs CAP_DAC_READ_SEARCH.
-pub fn mend<F: AsFd>(upper: &Root, lowers: &[F], attr: &OsStr) -> Result<usize> {
+pub fn mend<F: AsFd>(upper: &Root, record: &Record, lowers: &[F], attr: &OsStr) -> Result<usize> {
+    mend_after(record.is_of_this_boot(), upper, record, lowers, attr)
+}
+
+fn mend_after<F: AsFd>(
+    same_boot: bool,
+    upper: &Root,
+    record: &Record,
+    lowers: &[F],
+    attr: &OsStr,
+) -> Result<usize> {
     let mut walk = Walk::new(upper, Vanished::Fail)?;
     let mut count = 0;
     while let Some(entry) = walk.next_entry()? {
@@ -108,15 +167,26 @@ pub fn mend<F: AsFd>(upper: &Root, lowers: &[F], attr: &OsStr) -> Result<usize> 
         }
         let value = crate::xattr::get_at(entry.dir, entry.name, attr)
             .map_err(|errno| upper.error("getxattr", entry.path, errno))?;
-        let Some(value) = value.filter(|value| origin::settled(value.clone()).is_some()) else {
+        let Some(value) = value.filter(|value| origin::is_unsettled(value, &record.id)) else {
             continue;
         };
-        let lower = lower_of(&value, lowers).map_err(|errno| lost(&entry, errno))?;
-        complete(&entry, &lower, attr)
-            .map_err(|errno| upper.error("make whole", entry.path, errno))?;
+        let done = match lower_of(&value, lowers) {
+            Ok(lower) => complete(&entry, &lower, attr),
+            // All of it is in memory, if not on the disk.
+            Err(_) if same_boot => {
+                open(&entry, OFlags::RDONLY).and_then(|file| settle(&file, attr))
+            }
+            Err(errno) => return Err(lost(&entry, errno)),
+        };
+        done.map_err(|errno| upper.error("make whole", entry.path, errno))?;
         count += 1;
     }
     Ok(count)
+}
+
+fn open(entry: &Entry<'_>, mode: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = mode | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(entry.dir, entry.name, flags, Mode::empty())
 }
 
 /// Opens the lower file that a copy names.
@@ -124,7 +194,7 @@ fn lower_of<F: AsFd>(value: &[u8], lowers: &[F]) -> rustix::io::Result<OwnedFd> 
     let (uuid, handle) = origin::handle(value).ok_or(Errno::INVAL)?;
     let mut failed = Errno::STALE;
     for dir in lowers {
-        if handle::file_system_uuid(dir).is_ok_and(|found| found != uuid) {
+        if handle::file_system_uuid(dir).unwrap_or_default() != uuid {
             continue;
         }
         match handle::open(dir, &handle, OFlags::RDONLY) {
@@ -145,11 +215,7 @@ fn lost(entry: &Entry<'_>, errno: Errno) -> Error {
 
 /// Writes what was never written of a copy, and has it say that it is whole.
 fn complete(entry: &Entry<'_>, lower: &OwnedFd, attr: &OsStr) -> rustix::io::Result<()> {
-    let open = |mode| -> rustix::io::Result<OwnedFd> {
-        let flags = mode | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(entry.dir, entry.name, flags, Mode::empty())
-    };
-    let file = open(OFlags::RDONLY)?;
+    let file = open(entry, OFlags::RDONLY)?;
     let source = at::meta_of(lower)?;
     let mut at = 0;
     let mut gaps = Vec::new();
@@ -157,13 +223,14 @@ fn complete(entry: &Entry<'_>, lower: &OwnedFd, attr: &OsStr) -> rustix::io::Res
         if part.start.min(source.size) > at {
             gaps.push(at..part.start.min(source.size));
         }
-        at = at.max(part.end);
+        // What lies behind the end of the file is not its content.
+        at = at.max(part.end.min(entry.meta.size));
     }
     if at < source.size {
         gaps.push(at..source.size);
     }
     if !gaps.is_empty() {
-        let file = open(OFlags::RDWR)?;
+        let file = open(entry, OFlags::RDWR)?;
         // Writing takes capabilities away, and changes times.
         let xattrs = crate::xattr::read_at(entry.dir, entry.name)?;
         if entry.meta.size < source.size {
@@ -175,8 +242,7 @@ fn complete(entry: &Entry<'_>, lower: &OwnedFd, attr: &OsStr) -> rustix::io::Res
         }
         finish(&entry.meta, &xattrs, &file)?;
     }
-    rustix::fs::fdatasync(&file)?;
-    unmark(file.as_fd(), attr)
+    settle(&file, attr)
 }
 
 #[cfg(test)]

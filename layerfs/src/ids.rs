@@ -113,6 +113,13 @@ impl Ids {
     }
 }
 
+/// Whether this is the first user namespace, the only one that may register backing files and use `trusted.`
+/// attributes.
+pub(crate) fn is_first_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,8 @@ pub fn remount(at: &Path) {
 /// When it cannot be made.
 pub fn make(fs: &str, on: &Path) {
     let flags: &[&str] = match fs {
+        // As on disks of more than 512 MB: with smaller blocks than pages, ext4 does some things in another way.
+        "ext4" => &["-q", "-F", "-b", "4096"],
         "btrfs" => &["-q", "-f", "-m", "single"],
         // Without it copies are copied, and do not share the extents of their sources.
         "xfs" => &["-q", "-f", "-m", "reflink=0"],

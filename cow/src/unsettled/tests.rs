@@ -17,6 +17,7 @@ struct Layers {
     dir: tempfile::TempDir,
     lower: [OwnedFd; 1],
     upper: Root,
+    record: Record,
 }
 
 impl Layers {
@@ -36,7 +37,9 @@ impl Layers {
         }
         let lower = [OwnedFd::from(File::open(dir.path().join("lower")).expect("open"))];
         let upper = Root::open(dir.path().join("upper")).expect("open");
-        Some(Self { dir, lower, upper })
+        let work = File::open(dir.path().join("work")).expect("open");
+        let record = Record::make(&work).expect("a record");
+        Some(Self { dir, lower, upper, record })
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -49,7 +52,7 @@ impl Layers {
         let path = self.path("upper").join(name);
         let copy = File::create_new(&path).expect("a copy");
         let value = origin::encode(&self.lower[0], OsStr::new(name), &self.uuid());
-        let value = origin::unsettled(value.expect("a handle"));
+        let value = self.record.mark(value.expect("a handle"));
         crate::xattr::set_at(&copy, OsStr::new(""), OsStr::new(ATTR), &value).expect("a mark");
         copy
     }
@@ -59,7 +62,7 @@ impl Layers {
     }
 
     fn mend(&self) -> Result<usize> {
-        mend(&self.upper, &self.lower, OsStr::new(ATTR))
+        mend(&self.upper, &self.record, &self.lower, OsStr::new(ATTR))
     }
 
     fn is_marked(&self, name: &str) -> bool {
@@ -154,25 +157,44 @@ fn a_lower_file_that_is_gone_is_told_by_the_name_of_the_copy() {
     drop(layers.copy("f", &noise(4)));
     fs::rename(layers.path("upper/f"), layers.path("upper/d/g")).expect("renamed");
     fs::remove_file(layers.path("lower/f")).expect("removed");
-    let error = layers.mend().expect_err("nothing to copy from");
+    let mend = |same_boot| {
+        mend_after(same_boot, &layers.upper, &layers.record, &layers.lower, OsStr::new(ATTR))
+    };
+    let error = mend(false).expect_err("nothing to copy from");
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
     assert!(error.to_string().contains("d/g"), "{error}");
     assert!(layers.is_marked("d/g"), "it says still that it may not be whole");
+    assert_eq!(mend(true).expect("nothing was lost"), 1);
+    assert!(!layers.is_marked("d/g"), "without a crash it is whole");
+}
+
+#[test]
+fn marks_of_an_earlier_record_are_not_believed() {
+    let Some(mut layers) = Layers::new() else { return };
+    let copy = layers.copy("f", &noise(5));
+    let work = File::open(layers.path("work")).expect("open");
+    layers.record.forget(&work).expect("taken back by somebody else");
+    layers.record = Record::make(&work).expect("another record");
+    copy.set_len(SIZE as u64).expect("a hole that was made meanwhile");
+    assert_eq!(layers.mend().expect("nothing to do"), 0);
+    assert!(fs::read(layers.path("upper/f")).expect("readable") == vec![0; SIZE], "a hole");
 }
 
 #[test]
 fn the_record_is_there_until_it_is_taken_back() {
     let dir = tempfile::tempdir().expect("a directory");
     let work = File::open(dir.path()).expect("open");
-    assert_eq!(is_recorded(&work), Ok(false));
-    for _ in 0..2 {
-        let file = record(&work).expect("recorded");
-        assert_eq!((is_recorded(&work), is_held(&work)), (Ok(true), true));
-        drop(file);
-        assert_eq!((is_recorded(&work), is_held(&work)), (Ok(true), false));
-    }
-    for _ in 0..2 {
-        forget(&work).expect("taken back");
-        assert_eq!(is_recorded(&work), Ok(false));
-    }
+    let find = || Record::find(&work).expect("looked for");
+    assert!(matches!(find(), Found::None));
+    let first = Record::make(&work).expect("recorded");
+    assert!(matches!(find(), Found::Held));
+    assert_eq!(Record::make(&work).map(drop), Err(Errno::AGAIN), "a second mount");
+    drop(first);
+    let Found::Left(left) = find() else { panic!("nobody has it") };
+    left.forget(&work).expect("taken back");
+    assert!(matches!(find(), Found::None));
+    let other = Record::make(&work).expect("recorded");
+    assert_ne!(left.id, other.id, "marks tell them apart");
+    left.forget(&work).expect("nothing of its own is there");
+    assert!(matches!(find(), Found::Held), "the other one stays");
 }

@@ -20,9 +20,10 @@ mod program;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cow::root::Root;
-use cow::unsettled;
+use cow::unsettled::{self, Found, RECORD, Record};
 use cow::whiteout::XattrSpace;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -40,6 +41,9 @@ use program::Program;
 
 /// The work directory that layerfs makes in the layer's own.
 const WORK: &str = "work/work";
+
+/// How long another who mends a layer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The driver's name.
 pub(crate) const NAME: &str = "fuse";
@@ -100,19 +104,31 @@ impl LayerFs {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(call.failed(error)),
         };
-        let recorded = unsettled::is_recorded(&work);
-        if !recorded.map_err(|errno| call.sys("statx", WORK, errno))? {
-            return Ok(());
-        }
+        let deadline = Instant::now() + PATIENCE;
+        let record = loop {
+            match Record::find(&work).map_err(|errno| call.sys("open", RECORD, errno))? {
+                Found::None => return Ok(()),
+                Found::Left(record) => break record,
+                // Who serves the mount made good what was to be when it began.
+                Found::Held if is_layerfs(home, &home.layer_path(call.layer, MERGED)) => {
+                    return Ok(());
+                }
+                Found::Held if Instant::now() > deadline => {
+                    return Err(call.refused(ErrorKind::FailedPrecondition, STILL_USED));
+                }
+                // Another call is about it, or a process that is about to end.
+                Found::Held => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
         let complete = || {
             let diff = home.open_in_layer(call.layer, DIFF)?;
             // All layers are on the home's file system.
             let root = Root::from_fd(diff, home.layer_path(call.layer, DIFF));
-            unsettled::mend(&root, &[home.root()], &self.marks.attr("origin"))
+            unsettled::mend(&root, &record, &[home.root()], &XattrSpace::Trusted.attr("origin"))
         };
         let count = complete().map_err(|error| call.failed(error))?;
         tracing::info!(layer = %call.layer, count, "copies that were not seen on the disk are whole");
-        unsettled::forget(&work).map_err(|errno| call.sys("unlink", unsettled::RECORD, errno))
+        record.forget(&work).map_err(|errno| call.sys("unlink", RECORD, errno))
     }
 
     /// The words after `-o`.
@@ -206,17 +222,7 @@ impl Union for LayerFs {
     }
 
     fn mend(&self, call: Call<'_>, home: &Home) -> Result<()> {
-        let log = match open_log(home, call.layer, OFlags::empty()) {
-            Ok(log) => log,
-            Err(error) if error.kind() == ErrorKind::NotFound => return self.complete(call, home),
-            Err(error) => return Err(call.failed(error)),
-        };
-        // Who serves the mount has made good what was to be when it began. Else another call is about this, or
-        // the process is about to end.
-        let is_served = !program::is_free(&log)
-            && (is_layerfs(home, &home.layer_path(call.layer, MERGED))
-                || program::lock(&log) == Ok(false));
-        if is_served { Ok(()) } else { self.complete(call, home) }
+        self.complete(call, home)
     }
 
     /// The answer to statfs(2) is never the kernel's own, as attributes may be. While the connection is

@@ -112,11 +112,6 @@ impl Program {
     }
 }
 
-/// Takes the lock of a log if nobody has it; says whether that was so.
-pub(super) fn is_free(log: &File) -> bool {
-    rustix::fs::flock(log, FlockOperation::NonBlockingLockExclusive).is_ok()
-}
-
 /// Takes the lock of a log; a process whose mount is gone gets the time to end.
 ///
 /// Returns whether it was taken. It is given back with the file, or with the process that the file

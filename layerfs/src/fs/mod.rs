@@ -169,7 +169,7 @@ impl Fs {
     fn may_pass(&self, _device: &Arc<OwnedFd>) -> bool {
         rustix::thread::capabilities(None)
             .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
-            && is_first_user_namespace()
+            && crate::ids::is_first_user_namespace()
     }
 
     /// How deep the stack of file systems below a backing file may be: 1 leaves room for an overlay on
@@ -352,10 +352,4 @@ impl Fs {
         }
         self.union.finish();
     }
-}
-
-/// Whether this is the first user namespace, the only one that may register backing files.
-fn is_first_user_namespace() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
 }

@@ -5,16 +5,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
+use cow::unsettled::{Found, RECORD, Record};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::detach::Times;
 use super::marks::Prefix;
-use super::unsettled::{Unsettled, can_open_handles};
+use super::unsettled::{Unsettled, keeps_handles};
 use super::{FdCache, Layer, Overrides, Owned, RealDir, Union, Work};
 use crate::error::{Error, Result};
 use crate::options::Options;
+
+/// How long the mount before may take to let go of its copies.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Fds that are left for requests in flight, channels and open files.
 const RESERVE: u64 = 256;
@@ -75,7 +80,7 @@ pub(super) fn open(options: &Options) -> Result<Union> {
             file_systems.len() - 1
         });
         let uuid = cow_sys::handle::file_system_uuid(&fd).unwrap_or_default();
-        let handles = writable && uuid != <[u8; 16]>::default() && can_open_handles(&fd);
+        let handles = writable && uuid != <[u8; 16]>::default() && keeps_handles(&fd);
         let index = u16::try_from(index).map_err(|_| Error::option("too many layers"))?;
         let fs = u16::try_from(fs).map_err(|_| Error::option("too many file systems"))?;
         let overrides = match options.xattr_permissions {
@@ -96,7 +101,7 @@ pub(super) fn open(options: &Options) -> Result<Union> {
         }
         _ => {
             let prefix = readable_prefix(options);
-            mend_read_only(options, &layers, prefix)?;
+            mend_read_only(options, &layers)?;
             (None, prefix)
         }
     };
@@ -197,8 +202,11 @@ impl Order {
         // With data=writeback an extent can be recorded while it holds what was there before.
         let options =
             std::fs::read_to_string(Path::new("/proc/fs/ext4").join(disk).join("options"));
-        let careful = |line: &str| matches!(line, "data=ordered" | "data=journal");
-        match options.is_ok_and(|options| options.lines().any(careful)) {
+        let options = options.unwrap_or_default();
+        let has = |wanted: &[&str]| options.lines().any(|line| wanted.contains(&line));
+        // Without dioread_nolock (blocks smaller than a page), a part of an extent that was allocated at once and
+        // not written yet may be filled with zeros and recorded as written.
+        match has(&["data=ordered", "data=journal"]) && has(&["dioread_nolock"]) {
             true => Self::Unwritten,
             false => Self::Extents,
         }
@@ -267,7 +275,7 @@ fn open_work(
     }
     let dir = make_dir(base, "work", path)?;
     let prefix = writable_prefix(options, &dir);
-    mend(options, &dir, layers, prefix)?;
+    mend(options, &dir, layers)?;
     clear(&dir, path)?;
     let index = match options.index {
         true => Some(RealDir::root(0, make_dir(base, "index", path)?)),
@@ -276,39 +284,62 @@ fn open_work(
     Ok((Work::new(dir, index), prefix))
 }
 
-/// The same for a mount that changes nothing itself: as with a journal, what was begun is finished all the same.
-fn mend_read_only(options: &Options, layers: &[Layer], prefix: Prefix) -> Result<()> {
+/// Makes the copies whole that an earlier mount did not see on the disk, if it left any.
+fn mend(options: &Options, work: &OwnedFd, layers: &[Layer]) -> Result<()> {
+    let (Some(path), Some((upper, lowers))) = (&options.work, layers.split_first()) else {
+        return Ok(());
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let record = loop {
+        match Record::find(work).map_err(|error| Error::sys("open", path.join(RECORD), error))? {
+            Found::None => return Ok(()),
+            // Another mount is there that finishes it, and changes nothing here meanwhile.
+            Found::Held if options.read_only => return Ok(()),
+            Found::Left(record) => break record,
+            Found::Held if Instant::now() > deadline => {
+                let reason =
+                    "an earlier mount is still there, and has copies that are not on the disk";
+                return Err(Error::refused(path, reason));
+            }
+            Found::Held => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    if !crate::ids::is_first_user_namespace() {
+        let reason = "copies of an earlier mount may not be whole, which only one by root can mend";
+        return Err(Error::refused(path, reason));
+    }
+    let fd = upper.root.open_fd().and_then(|fd| fd.try_clone().ok());
+    let fd = fd.ok_or_else(|| Error::refused(path, "a closed root"))?;
+    let root = cow::root::Root::from_fd(fd, options.upper.as_deref().unwrap_or(path));
+    let lowers: Vec<_> = lowers.iter().filter_map(|layer| layer.root.open_fd()).collect();
+    // Whatever marks this mount writes, these were root's.
+    let origin = Prefix::Trusted.name("origin");
+    let count = cow::unsettled::mend(&root, &record, &lowers, &origin)
+        .map_err(|error| Error::refused(path, error.to_string()))?;
+    record.forget(work).map_err(|error| Error::sys("unlink", path.join(RECORD), error))?;
+    tracing::info!(count, "copies that the last mount had not seen on the disk are whole");
+    Ok(())
+}
+
+/// The same for a mount that changes nothing itself: as with a journal, what was begun is finished all the same,
+/// unless the file system can only be read.
+fn mend_read_only(options: &Options, layers: &[Layer]) -> Result<()> {
     let Some(path) = options.work.as_ref().filter(|_| options.upper.is_some()) else {
         return Ok(());
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // No mount that could have left anything has been here.
     let Ok(work) = rustix::fs::open(path.join("work"), flags, Mode::empty()) else { return Ok(()) };
-    if cow::unsettled::is_held(&work) {
-        // Another mount is there that finishes it.
+    let can_only_be_read = rustix::fs::fstatvfs(&work)
+        .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    if can_only_be_read {
+        let path = path.display();
+        if matches!(Record::find(&work), Ok(Found::Left(_))) {
+            tracing::warn!(%path, "copies of the last mount may not be whole, and cannot be mended here");
+        }
         return Ok(());
     }
-    mend(options, &work, layers, prefix)?;
-    cow::unsettled::forget(&work).map_err(|error| Error::sys("unlink", path, error))
-}
-
-/// Makes the copies whole that an earlier mount did not see on the disk, if it left any.
-fn mend(options: &Options, work: &OwnedFd, layers: &[Layer], prefix: Prefix) -> Result<()> {
-    let (Some(path), Some((upper, lowers))) = (&options.upper, layers.split_first()) else {
-        return Ok(());
-    };
-    let recorded = cow::unsettled::is_recorded(work);
-    if !recorded.map_err(|error| Error::sys("statx", path, error))? {
-        return Ok(());
-    }
-    let lost = || Error::refused(path, "a closed root");
-    let root = upper.root.open_fd().and_then(|fd| fd.try_clone().ok()).ok_or_else(lost)?;
-    let root = cow::root::Root::from_fd(root, path);
-    let lowers: Vec<_> = lowers.iter().filter_map(|layer| layer.root.open_fd()).collect();
-    let count = cow::unsettled::mend(&root, &lowers, &prefix.name("origin"))
-        .map_err(|error| Error::refused(path, error.to_string()))?;
-    tracing::info!(count, "copies that the last mount had not seen on the disk are whole");
-    Ok(())
+    mend(options, &work, layers)
 }
 
 fn base_holds_upper(options: &Options) -> bool {

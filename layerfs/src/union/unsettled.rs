@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cow::origin;
-use cow::unsettled as on_disk;
+use cow::unsettled::{self as on_disk, Record};
 use cow_sys::handle::{self, FileHandle};
 use cow_sys::xattr;
 use rustix::fs::OFlags;
@@ -54,9 +53,9 @@ struct State {
     /// Whether one of them has so much data that its way to the disk begins at once.
     is_due: bool,
     /// What says in the work directory that there are some.
-    record: Option<OwnedFd>,
-    /// Whether one could not be written: the next mount is to look at it.
-    failed: bool,
+    record: Option<Record>,
+    /// Those that could not be written: the next mount is to look at them.
+    failed: HashMap<u64, FileHandle>,
     has_thread: bool,
 }
 
@@ -75,11 +74,16 @@ impl Unsettled {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Takes a copy that is marked and has no name yet that shows.
+    /// Marks a copy, which has no name yet that shows, and takes it.
     ///
     /// # Errors
-    /// `AGAIN` when enough are waiting; what recording it meets. Who made it then has to wait for the disk.
-    fn add(self: &Arc<Self>, file: &OwnedFd, length: u64) -> Result<(), Errno> {
+    /// `AGAIN` when enough are waiting; what marking and recording it meet. Who made it then has to wait for the disk.
+    fn add(
+        self: &Arc<Self>,
+        (name, file): (&OsStr, &OwnedFd),
+        origin: &[u8],
+        length: u64,
+    ) -> Result<(), Errno> {
         let inode = rustix::fs::fstat(file)?.st_ino;
         let handle = handle::of(file, OsStr::new(""))?;
         let mut state = lock(&self.state);
@@ -93,18 +97,22 @@ impl Unsettled {
             state.has_thread = true;
         }
         if state.record.is_none() {
-            state.record = Some(on_disk::record(&self.work)?);
+            state.record = Some(Record::make(&self.work)?);
+        }
+        if let Some(record) = &state.record {
+            xattr::set(&self.work, name, &self.attr, &record.mark(origin.to_vec()))?;
         }
         let now = Instant::now();
         let is_first = state.first.is_none();
         state.first.get_or_insert(now);
         state.last = Some(now);
         state.is_due |= length >= LONG;
+        state.failed.remove(&inode);
         state.files.insert(inode, handle);
         if is_first || state.is_due {
             self.more.notify_one();
         }
-        self.count.store(state.files.len(), Ordering::Release);
+        self.count.store(state.files.len() + state.failed.len(), Ordering::Release);
         Ok(())
     }
 
@@ -117,27 +125,46 @@ impl Unsettled {
             return Ok(());
         }
         let inode = rustix::fs::fstat(file)?.st_ino;
-        let Some(handle) = lock(&self.state).files.get(&inode).cloned() else { return Ok(()) };
-        if handle::of(file, OsStr::new(""))? != handle {
-            // The copy was removed, and another file has its number.
-            return Ok(());
+        let own = handle::of(file, OsStr::new(""))?;
+        // Where a handle is not its own, the copy was removed, and this is another file with its number.
+        let (waits, failed) = {
+            let state = lock(&self.state);
+            let is_in = |files: &HashMap<u64, _>| files.get(&inode) == Some(&own);
+            (is_in(&state.files), is_in(&state.failed))
+        };
+        match (waits, failed) {
+            (true, _) => {}
+            (_, true) => return Err(Errno::IO),
+            _ => return Ok(()),
         }
-        on_disk::settle(file, &self.attr)?;
-        self.done(inode, &handle);
+        match on_disk::settle(file, &self.attr) {
+            Ok(()) => self.done(inode, &own),
+            Err(error) => {
+                lock(&self.state).fail(inode, &own);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
     /// Waits for the disk for all of them.
     fn finish(&self) {
         while let Some(batch) = self.batch() {
-            self.settle_all(&batch);
+            if !self.settle_all(&batch) {
+                return;
+            }
         }
     }
 
     fn attend(&self) {
+        // Whoever made the first copy may be one of the threads that give way to others on their CPU.
+        crate::cpus::roam();
         loop {
             self.wait();
             self.finish();
+            if !lock(&self.state).files.is_empty() {
+                std::thread::sleep(self.patience);
+            }
         }
     }
 
@@ -166,7 +193,9 @@ impl Unsettled {
         Some(some.collect()).filter(|some: &Vec<_>| !some.is_empty())
     }
 
-    fn settle_all(&self, batch: &[(u64, FileHandle)]) {
+    /// Waits for the disk for some; says whether there is any use in going on.
+    fn settle_all(&self, batch: &[(u64, FileHandle)]) -> bool {
+        let mut goes_on = true;
         let open = |(_, handle): &(u64, FileHandle)| {
             self.open(handle).inspect(|file| {
                 // All are on their way before the first is waited for.
@@ -177,14 +206,16 @@ impl Unsettled {
         for ((inode, handle), file) in batch.iter().zip(files) {
             match file.and_then(|file| on_disk::settle(&file, &self.attr)) {
                 // It was removed, and nobody has it open.
-                Ok(()) | Err(Errno::STALE | Errno::NOENT) => {}
+                Ok(()) | Err(Errno::STALE | Errno::NOENT) => self.done(*inode, handle),
+                // It waits on.
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR) => goes_on = false,
                 Err(error) => {
                     tracing::warn!(inode, %error, "a copy does not come to the disk");
-                    lock(&self.state).failed = true;
+                    lock(&self.state).fail(*inode, handle);
                 }
             }
-            self.done(*inode, handle);
         }
+        goes_on
     }
 
     /// Opens a copy under whatever name it has.
@@ -205,18 +236,32 @@ impl Unsettled {
 
     fn done(&self, inode: u64, handle: &FileHandle) {
         let mut state = lock(&self.state);
-        // The number may be another file's by now.
-        if state.files.get(&inode) == Some(handle) {
-            state.files.remove(&inode);
-        }
-        self.count.store(state.files.len(), Ordering::Release);
-        if !state.files.is_empty() {
-            return;
-        }
-        (state.first, state.last, state.is_due) = (None, None, false);
-        if state.record.is_some() && !state.failed && on_disk::forget(&self.work).is_ok() {
+        state.remove(inode, handle);
+        let count = state.files.len() + state.failed.len();
+        self.count.store(count, Ordering::Release);
+        if count == 0 && state.record.as_ref().is_some_and(|own| own.forget(&self.work).is_ok()) {
             state.record = None;
         }
+    }
+}
+
+impl State {
+    /// Takes one out; its number may be another file's by now.
+    fn remove(&mut self, inode: u64, handle: &FileHandle) {
+        for files in [&mut self.files, &mut self.failed] {
+            if files.get(&inode) == Some(handle) {
+                files.remove(&inode);
+            }
+        }
+        if self.files.is_empty() {
+            (self.first, self.last, self.is_due) = (None, None, false);
+        }
+    }
+
+    /// Waits no more for one that could not be written, but forgets nothing of it.
+    fn fail(&mut self, inode: u64, handle: &FileHandle) {
+        self.remove(inode, handle);
+        self.failed.insert(inode, handle.clone());
     }
 }
 
@@ -229,14 +274,14 @@ impl Union {
         (name, file): (&OsStr, &OwnedFd),
         origin: &[u8],
     ) -> bool {
-        let (Some(unsettled), Some(work)) = (&self.unsettled, &self.work) else { return false };
+        let Some(unsettled) = &self.unsettled else { return false };
         let layer = self.layer(lower.dir);
         let dev = rustix::fs::makedev(lower.stat.stx_dev_major, lower.stat.stx_dev_minor);
         let can_be_mended = lower.whole && layer.handles && dev == layer.dev;
-        can_be_mended
-            && xattr::set(&work.dir, name, &unsettled.attr, &origin::unsettled(origin.to_vec()))
-                .is_ok()
-            && unsettled.add(file, lower.length).is_ok()
+        // File systems of one identity are copies of one another, and cannot be told apart.
+        let is_alone =
+            self.layers.iter().all(|other| other.uuid != layer.uuid || other.fs == layer.fs);
+        can_be_mended && is_alone && unsettled.add((name, file), origin, lower.length).is_ok()
     }
 
     /// Waits until the disk has an upper file's data, if it is a copy for which nobody did: before it is cut, or
@@ -261,8 +306,15 @@ impl Union {
     }
 }
 
+/// The same after the machine was started again.
+pub(super) fn keeps_handles(dir: &OwnedFd) -> bool {
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    let kind = rustix::fs::fstatfs(dir).map(|stat| u64::try_from(stat.f_type));
+    !matches!(kind, Ok(Ok(TMPFS_MAGIC)) | Err(_)) && can_open_handles(dir)
+}
+
 /// Whether what is on the file system of a directory can be opened by its handle.
-pub(super) fn can_open_handles(dir: &OwnedFd) -> bool {
+fn can_open_handles(dir: &OwnedFd) -> bool {
     handle::of(dir, OsStr::new(""))
         .and_then(|handle| handle::open(dir, &handle, OFlags::PATH))
         .is_ok()

@@ -15,7 +15,7 @@ impl Disk {
     pub(crate) fn new(stage: &mut Stage) -> Self {
         let image = stage.path(".").join("disk");
         fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("a disk");
-        run("mkfs.ext4", &["-q".as_ref(), image.as_os_str()]);
+        run("mkfs.ext4", &["-q".as_ref(), "-b".as_ref(), "4096".as_ref(), image.as_os_str()]);
         let disk = Self { image, top: stage.path("top") };
         disk.mount(stage);
         disk

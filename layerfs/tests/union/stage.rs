@@ -190,6 +190,12 @@ impl Stage {
         self.reap();
     }
 
+    /// Takes a mount off that is in use, and leaves its server to the end of that.
+    pub(crate) fn detach(&mut self, point: &Path) {
+        rustix::mount::unmount(point, UnmountFlags::DETACH).expect("umount -l");
+        self.mounts.retain(|mount| mount != point);
+    }
+
     /// Takes off what is left of a mount whose connection is gone, and waits for its server to end.
     pub(crate) fn unmount_forced(&mut self, point: &Path) {
         let _ = rustix::mount::unmount(point, UnmountFlags::DETACH);

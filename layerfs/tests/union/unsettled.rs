@@ -128,6 +128,19 @@ fn root_holes_that_are_made_in_a_fresh_copy_stay() {
 }
 
 #[test]
+fn root_copies_outlive_the_lower_layer_that_they_are_of() {
+    let Some((mut stage, _disk)) = stage(&["f"]) else { return };
+    let options = layers(&stage);
+    let mount = stage.layerfs("m", &options);
+    chmod(&mount.join("f"));
+    stage.unmount(&mount);
+    fs::remove_file(stage.path("top/low").join("f")).expect("removed");
+    let mount = stage.layerfs("m", &options);
+    assert!(fs::read(mount.join("f")).expect("readable") == vec![7; SIZE], "the copy");
+    assert!(!record(&stage).exists() && !is_marked(&stage, "f"), "it is settled");
+}
+
+#[test]
 fn root_a_new_file_with_the_number_of_a_removed_copy_is_none() {
     let Some((mut stage, _disk)) = stage(&["f"]) else { return };
     let mount = stage.layerfs("m", &layers(&stage));
@@ -192,8 +205,39 @@ fn root_a_read_only_mount_finds_copies_whole() {
 }
 
 #[test]
+fn root_a_file_system_that_can_only_be_read_is_mounted_as_it_is() {
+    let Some((mut stage, disk)) = stage(&["f", "g"]) else { return };
+    let options = layers(&stage);
+    for name in ["f", "g"] {
+        let mount = stage.layerfs("m", &options);
+        chmod(&mount.join(name));
+        stage.unmount(&mount);
+        assert!(record(&stage).exists(), "the next mount is to look at {name}");
+        disk.remount(&mut stage, "ro");
+        let mount = stage.layerfs("m", &format!("ro,{options}"));
+        assert!(fs::read(mount.join(name)).expect("readable") == vec![7; SIZE], "{name}");
+        stage.unmount(&mount);
+        disk.remount(&mut stage, "rw");
+    }
+}
+
+#[test]
+fn root_a_mount_waits_until_the_one_before_has_let_go() {
+    let Some((mut stage, _disk)) = stage(&["f"]) else { return };
+    let options = stage.layers(&["top/low"], "top") + ",x-layerfs.patience=1";
+    let mount = stage.layerfs("m", &options);
+    chmod(&mount.join("f"));
+    let inside = File::open(&mount).expect("the root, which keeps it there");
+    stage.detach(&mount);
+    let mount = stage.layerfs("m", &options);
+    assert!(!record(&stage).exists() && !is_marked(&stage, "f"), "the first mount has settled it");
+    drop(inside);
+    stage.unmount(&mount);
+}
+
+#[test]
 fn root_what_another_overlay_did_meanwhile_stays() {
-    let Some((mut stage, _disk)) = stage(&["f", "g"]) else { return };
+    let Some((mut stage, _disk)) = stage(&["f", "g", "h"]) else { return };
     let options = layers(&stage);
     let mount = stage.layerfs("m", &options);
     chmod(&mount.join("f"));
@@ -208,9 +252,16 @@ fn root_what_another_overlay_did_meanwhile_stays() {
     file.set_len(SIZE as u64).expect("a hole");
     drop(file);
     stage.unmount(&kernel);
-    let mount = stage.layerfs("m", &options);
-    assert!(fs::read(mount.join("f")).expect("readable") == vec![0; SIZE], "filled again");
-    assert!(fs::read(mount.join("g")).expect("readable") == vec![7; SIZE], "what it left alone");
+    // A record of later copies does not speak of the earlier ones.
+    for round in 0..2 {
+        let mount = stage.layerfs("m", &options);
+        let read = |name: &str| fs::read(mount.join(name)).expect("readable");
+        assert!(read("f") == vec![0; SIZE], "{round}: filled again");
+        assert!(read("g") == vec![7; SIZE], "{round}: what it left alone");
+        chmod(&mount.join("h"));
+        stage.crash();
+        assert_eq!(record(&stage).exists(), round == 0, "{round}: h is copied once");
+    }
 }
 
 #[test]

@@ -106,11 +106,12 @@ fn lose_data(bench: &Bench, name: &str) -> PathBuf {
     let (file, origin) = (layer.join("diff").join(name), "trusted.overlay.origin");
     let mut value = [0; 64];
     let length = rustix::fs::getxattr(&file, origin, &mut value).expect("the origin of a copy");
-    value[3] |= 0x80;
+    let work = File::open(layer.join("work/work")).unwrap();
+    let record = cow::unsettled::Record::make(&work).expect("a record");
+    let value = record.mark(value[..length].to_vec());
     let flags = rustix::fs::XattrFlags::empty();
-    rustix::fs::setxattr(&file, origin, &value[..length], flags).expect("marked");
+    rustix::fs::setxattr(&file, origin, &value, flags).expect("marked");
     File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
-    fs::write(layer.join("work/work/unsettled"), "").unwrap();
     file
 }
 
