@@ -208,7 +208,7 @@ fn lower_of<F: AsFd>(value: &[u8], lowers: &[F]) -> rustix::io::Result<OwnedFd> 
 fn lost(entry: &Entry<'_>, errno: Errno) -> Error {
     let reason = format!(
         "a crash may have kept its data from the disk, and the lower file that it was copied from does not open \
-         ({errno}); remove {RECORD:?} from the work directory to take all copies as they are"
+         ({errno}); remove \"work/{RECORD}\" from the work directory to take all copies as they are"
     );
     Error::refused("make whole", entry.path, reason, ErrorKind::FailedPrecondition)
 }

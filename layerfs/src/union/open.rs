@@ -291,7 +291,9 @@ fn mend(options: &Options, work: &OwnedFd, layers: &[Layer]) -> Result<()> {
     };
     let deadline = Instant::now() + PATIENCE;
     let record = loop {
-        match Record::find(work).map_err(|error| Error::sys("open", path.join(RECORD), error))? {
+        match Record::find(work)
+            .map_err(|error| Error::sys("open", path.join("work").join(RECORD), error))?
+        {
             Found::None => return Ok(()),
             // Another mount is there that finishes it, and changes nothing here meanwhile.
             Found::Held if options.read_only => return Ok(()),
@@ -316,7 +318,9 @@ fn mend(options: &Options, work: &OwnedFd, layers: &[Layer]) -> Result<()> {
     let origin = Prefix::Trusted.name("origin");
     let count = cow::unsettled::mend(&root, &record, &lowers, &origin)
         .map_err(|error| Error::refused(path, error.to_string()))?;
-    record.forget(work).map_err(|error| Error::sys("unlink", path.join(RECORD), error))?;
+    record
+        .forget(work)
+        .map_err(|error| Error::sys("unlink", path.join("work").join(RECORD), error))?;
     tracing::info!(count, "copies that the last mount had not seen on the disk are whole");
     Ok(())
 }
