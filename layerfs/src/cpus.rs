@@ -27,6 +27,18 @@ pub fn stay_on(cpu: u16) -> Result<(), Errno> {
     rustix::thread::sched_setaffinity(None, &set)
 }
 
+/// Lets a thread of this process run wherever the process may, but on one CPU.
+///
+/// # Errors
+/// `EINVAL` where there is no other.
+pub fn keep_off(thread: rustix::thread::Pid, cpu: usize) -> Result<(), Errno> {
+    let mut set = of_process()?;
+    if cpu < CpuSet::MAX_CPU {
+        set.unset(cpu);
+    }
+    rustix::thread::sched_setaffinity(Some(thread), &set)
+}
+
 /// The CPU on which a thread of whatever process is, or was when it last ran (`processor` of proc_pid_stat(5));
 /// none if it is not to be seen.
 pub fn of_thread(id: u32) -> Option<u16> {

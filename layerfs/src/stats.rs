@@ -13,6 +13,8 @@ pub struct Stats {
     pub copy_ups: AtomicU64,
     /// Directories of which more was listed than anybody asked for.
     pub listed_ahead: AtomicU64,
+    /// Names of listings that were looked up by another thread than the one that told of them.
+    pub helped: AtomicU64,
     /// Opens that were handed to the kernel.
     pub passthrough_opens: AtomicU64,
     /// Requests that came over the ring.
@@ -33,6 +35,7 @@ impl Default for Stats {
             requests: std::array::from_fn(|_| AtomicU64::new(0)),
             copy_ups: AtomicU64::new(0),
             listed_ahead: AtomicU64::new(0),
+            helped: AtomicU64::new(0),
             passthrough_opens: AtomicU64::new(0),
             over_ring: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
@@ -68,6 +71,7 @@ impl fmt::Display for Stats {
         for (name, counter) in [
             ("copy-ups", &self.copy_ups),
             ("listed ahead", &self.listed_ahead),
+            ("looked up along", &self.helped),
             ("passthrough", &self.passthrough_opens),
             ("over the ring", &self.over_ring),
             ("handed over", &self.handed_over),

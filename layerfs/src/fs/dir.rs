@@ -10,9 +10,11 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::Fs;
+use super::batch::{At, Batch, Looked, Lookups};
 use super::listings::{Kept, Reading};
 use crate::node::{Moment, Node};
-use crate::union::{Entry, Found, RealDir};
+use crate::stats::Stats;
+use crate::union::{Entry, RealDir};
 use crate::wire::{Args, Attr, DirentPlus, EntryOut, Header, Out};
 
 /// The `DT_` number of a type.
@@ -39,17 +41,27 @@ impl Fs {
         }
         // A name may be gone since, or lead to something else or to another layer.
         let outdated = kept.read != now;
-        for mut entry in kept.listing.after(offset) {
+        if !plus && !outdated {
+            for entry in kept.listing.after(offset) {
+                if !out.dirent(size, entry.ino, entry.place, kind_byte(entry.kind), entry.name) {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let lookups =
+            self.look_up(&kept, stack, offset, outdated, if plus { size } else { 0 }, out);
+        let mut at = At::default();
+        for (number, mut entry) in kept.listing.after(offset).enumerate() {
             if plus && !out.fits_plus(size, entry.name) {
                 break;
             }
-            // Above the layer that has it there was nothing of this name.
-            let from = if outdated { 0 } else { entry.layer.min(stack.len()) };
-            let found = match plus || outdated {
-                true => self.union.lookup(&stack[from..], entry.name),
-                false => Ok(None),
-            };
-            match &found {
+            let mut own = Ok(None);
+            let (found, helped) = lookups.get(number, &mut at, &mut own);
+            if helped {
+                Stats::add(&self.stats.helped);
+            }
+            match found {
                 Ok(None) if outdated => continue,
                 Ok(Some(found)) if outdated => {
                     entry.kind = FileType::from_raw_mode(found.stat.stx_mode.into());
@@ -64,6 +76,29 @@ impl Fs {
             }
         }
         Ok(())
+    }
+
+    /// Looks up the names of a listing after `offset`, of which those that fit into `size` bytes will be told.
+    fn look_up(
+        &self,
+        kept: &Kept,
+        stack: Arc<[Arc<RealDir>]>,
+        offset: u64,
+        outdated: bool,
+        size: usize,
+        out: &Out,
+    ) -> Arc<Lookups> {
+        let mut room = size.saturating_sub(out.as_bytes().len());
+        let fits = |entry: &Entry<'_>| {
+            let left = room.checked_sub(Out::plus_size(entry.name));
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let count = kept.listing.after(offset).take_while(fits).count();
+        let listing = Arc::clone(&kept.listing);
+        let first = listing.position_after(offset);
+        let union = Arc::clone(&self.union);
+        self.helpers.begin(Batch { union, stack, listing, first, outdated }, count)
     }
 
     /// Adds `.` and `..`, as far as they come after `offset`; says whether there is room for more.
@@ -94,12 +129,12 @@ impl Fs {
         &self,
         parent: &Arc<Node>,
         listed: &Entry<'_>,
-        found: Result<Option<Found>, Errno>,
+        found: &Looked,
         moment: Moment,
         out: &mut Out,
     ) {
         let entry = match found {
-            Ok(Some(found)) => match self.entry(&found, parent, listed.name, moment) {
+            Ok(Some(found)) => match self.entry(found, parent, listed.name, moment) {
                 None => self.search(parent, listed.name).unwrap_or(None),
                 entry => entry,
             },

@@ -4,6 +4,7 @@
 //! file holds each group of operations.
 
 mod attr;
+mod batch;
 mod create;
 mod dir;
 mod effort;
@@ -52,12 +53,13 @@ pub enum Verdict {
 /// A union, served.
 #[derive(Debug)]
 pub struct Fs {
-    union: Union,
+    union: Arc<Union>,
     options: Options,
     table: Table,
     /// What was done so far.
     pub stats: Stats,
     listings: listings::Listings,
+    helpers: batch::Helpers,
     /// How often a name was about to be removed or given to something else.
     removals: AtomicU64,
     device: OnceLock<Arc<OwnedFd>>,
@@ -106,7 +108,8 @@ impl Fs {
         let limit = usize::try_from(limit.unwrap_or(1 << 20)).unwrap_or(1 << 20);
         Ok(Self {
             table: Table::new(&root),
-            union,
+            union: Arc::new(union),
+            helpers: batch::Helpers::new(options.threads),
             ahead: Ahead::new(options.prefetch, options.burst, options.timeout),
             options,
             stats: Stats::default(),

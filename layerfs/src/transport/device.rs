@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::pipe::{self, Pipe};
 use super::seat::Seat;
-use super::spin::{Duty, Wait};
+use super::spin::{Duty, Load, Wait};
 use super::{Answer, Crew, Failure, carry_out};
 use crate::error::{Error, Result};
 use crate::fs::{Effort, Fs, MAX_WRITE, Stretch};
@@ -125,14 +125,18 @@ fn answer(fs: &Fs, device: &OwnedFd, header: &Header, args: Args<'_>, out: &mut 
     true
 }
 
-/// Whether a request is one of many that write a file's data, of which the kernel sends several at once.
-fn writes_much(header: &Header, mut args: Args<'_>) -> bool {
+/// What a request is to those beside it: of those that write a file's data the kernel sends several at once.
+fn load(header: &Header, mut args: Args<'_>) -> Load {
     /// `fuse_write_in` begins with the handle and the place.
     const BEFORE_SIZE: usize = 16;
     const MUCH: u32 = 32 << 10;
-    header.opcode == op::WRITE
-        && args.bytes(BEFORE_SIZE).is_ok()
-        && args.u32().is_ok_and(|size| size >= MUCH)
+    let mut is_much =
+        || args.bytes(BEFORE_SIZE).is_ok() && args.u32().is_ok_and(|size| size >= MUCH);
+    match header.opcode {
+        op::READDIR | op::READDIRPLUS => Load::Listing,
+        op::WRITE if is_much() => Load::Data,
+        _ => Load::Little,
+    }
 }
 
 /// What one reader of the device works with.
@@ -204,7 +208,7 @@ impl Reader {
                 continue;
             };
             let long = self.fs.effort(&header, args) != Effort::Quick;
-            let look = duty.take(header.pid, writes_much(&header, args), long);
+            let look = duty.take(header.pid, load(&header, args), long);
             if seat.is_kept() {
                 seat.leave();
                 duty.kept();

@@ -34,6 +34,19 @@ const CHANGES: u32 = 4;
 const VAIN: u32 = 8;
 /// For how many windows it is given up, at first and at most.
 const REST: (u32, u32) = (16, 1024);
+
+/// What a request is to those that come beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    /// It is soon over.
+    Little,
+    /// Many names are told of. If that is not for the client who was alone, he need not wait for it: most
+    /// often they are listed ahead for him.
+    Listing,
+    /// One of many that write data, for which all may have to wait.
+    Data,
+}
+
 /// Who asked lately, and whether one reader is enough.
 #[derive(Debug)]
 struct Watch {
@@ -71,17 +84,20 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// Notes whose request came, 0 if nobody's who waits for an answer; `data` if it writes much, for
-    /// which all may have to wait. Says whether the reader is to look where the client is.
-    fn note(&mut self, client: u32, data: bool) -> bool {
+    /// Notes whose request came, 0 if nobody's who waits for an answer. Says whether the reader is to look
+    /// where the client is.
+    fn note(&mut self, client: u32, load: Load) -> bool {
         if client == 0 {
             // Beside the ring nothing else comes over the device.
             return false;
         }
-        if data || client != self.client {
-            self.changes += 1;
-            self.client = client;
-        }
+        let other = client != self.client;
+        self.changes += match load {
+            Load::Listing if other => CHANGES + 1,
+            Load::Data => 1,
+            _ => u32::from(other),
+        };
+        self.client = client;
         self.seen += 1;
         let one = self.changes <= CHANGES;
         self.alone &= one;
@@ -159,14 +175,13 @@ impl Duty {
         self.change(|state| state.waiting += 1);
     }
 
-    /// Notes a request that is about to be carried out: whose it is, whether it is one of many that write
-    /// data, and whether it takes long. Says whether to move to where the client is
-    /// ([`Self::moved`]).
-    pub(super) fn take(&self, client: u32, data: bool, long: bool) -> bool {
+    /// Notes a request that is about to be carried out: whose it is, what it is to others, and whether it
+    /// takes long. Says whether to move to where the client is ([`Self::moved`]).
+    pub(super) fn take(&self, client: u32, load: Load, long: bool) -> bool {
         self.change(|state| {
             state.waiting -= 1;
             state.long += usize::from(long);
-            state.watch.note(client, data)
+            state.watch.note(client, load)
         })
     }
 
@@ -233,7 +248,7 @@ mod tests {
     /// Whether one reader waits awake, alone, after requests of these clients.
     fn alone(watch: &mut Watch, clients: impl IntoIterator<Item = u32>) -> bool {
         clients.into_iter().for_each(|client| {
-            watch.note(client, false);
+            watch.note(client, Load::Little);
         });
         watch.alone
     }
@@ -268,10 +283,13 @@ mod tests {
     #[test]
     fn a_reader_looks_for_its_client_once_in_a_window() {
         let mut watch = Watch::default();
-        let looks = times(7, 4 * WINDOW).filter(|client| watch.note(*client, false)).count();
+        let looks = times(7, 4 * WINDOW).filter(|client| watch.note(*client, Load::Little)).count();
         assert_eq!(looks, 4, "one at the end of each");
         watch.beside.give_up();
-        assert_eq!(times(7, 4 * WINDOW).filter(|client| watch.note(*client, false)).count(), 0);
+        assert_eq!(
+            times(7, 4 * WINDOW).filter(|client| watch.note(*client, Load::Little)).count(),
+            0
+        );
         assert!(watch.alone, "it waits awake then");
     }
 
@@ -279,8 +297,25 @@ mod tests {
     fn much_that_is_written_is_left_to_all() {
         let mut watch = Watch::default();
         assert!(alone(&mut watch, times(7, WINDOW)), "a single client");
-        assert!((0..=CHANGES).all(|_| !watch.note(7, true)), "nothing to look for");
+        assert!((0..=CHANGES).all(|_| !watch.note(7, Load::Data)), "nothing to look for");
         assert!(!watch.alone, "writes back");
+    }
+
+    #[test]
+    fn who_lists_for_another_is_not_waited_for() {
+        let mut watch = Watch::default();
+        assert!(alone(&mut watch, times(7, WINDOW)), "a single client");
+        assert!(!watch.note(9, Load::Listing), "nothing to look for");
+        assert!(!watch.alone, "for somebody else, or on his behalf");
+        assert!(!alone(&mut watch, times(7, WINDOW - 1)), "the rest of the window");
+        assert!(alone(&mut watch, times(7, WINDOW)), "over");
+        assert!(
+            (0..4 * WINDOW).all(|_| {
+                watch.note(7, Load::Listing);
+                watch.alone
+            }),
+            "its own listing"
+        );
     }
 
     #[test]
@@ -313,7 +348,7 @@ mod tests {
         let duty = Arc::new(Duty::default());
         (0..3).for_each(|_| duty.join());
         for _ in 0..WINDOW - 1 {
-            duty.take(7, false, false);
+            duty.take(7, Load::Little, false);
             assert_eq!(duty.next(false, || {}), Wait::Asleep, "not known to be alone");
         }
         let (sender, back) = channel();
@@ -327,16 +362,16 @@ mod tests {
         };
         let mut readers = Vec::new();
         for off in [1, 2] {
-            duty.take(7, false, false);
+            duty.take(7, Load::Little, false);
             readers.push(go_off(false, off));
         }
-        duty.take(7, false, false);
+        duty.take(7, Load::Little, false);
         assert_eq!(duty.next(false, || {}), Wait::Awake, "the last one waits for all");
-        duty.take(7, false, true);
+        duty.take(7, Load::Little, true);
         for _ in 0..2 {
             assert_eq!(back.recv(), Ok(Wait::Asleep), "called back for what takes long");
         }
-        duty.take(7, false, false);
+        duty.take(7, Load::Little, false);
         assert_eq!(duty.next(false, || {}), Wait::Asleep, "all read meanwhile");
         readers.push(go_off(true, 1));
         assert!(back.try_recv().is_err(), "off duty after it");

@@ -81,8 +81,17 @@ pub struct Listing {
 impl Listing {
     /// The entries whose place is above `place`.
     pub fn after(&self, place: u64) -> impl Iterator<Item = Entry<'_>> {
-        let start = self.records.partition_point(|record| record.place <= place);
-        self.records[start..].iter().map(|record| self.entry(record))
+        self.records[self.position_after(place)..].iter().map(|record| self.entry(record))
+    }
+
+    /// How many entries come before those that [`Self::after`] begins with.
+    pub fn position_after(&self, place: u64) -> usize {
+        self.records.partition_point(|record| record.place <= place)
+    }
+
+    /// The entry with so many before it, if there is one.
+    pub fn entry_at(&self, position: usize) -> Option<Entry<'_>> {
+        self.records.get(position).map(|record| self.entry(record))
     }
 
     /// How many names there are.

@@ -139,15 +139,7 @@ impl Union {
         if name.as_bytes().starts_with(WHITEOUT_FILE) {
             return Ok(None);
         }
-        let mut search = Search {
-            union: self,
-            known,
-            dirs: Vec::new(),
-            top: None,
-            lowest: None,
-            metacopy: None,
-            passed: Vec::new(),
-        };
+        let mut search = Search::new(self, known);
         let mut list = Cow::Borrowed(stack);
         let mut name = Cow::Borrowed(name);
         let mut path: Option<OsString> = None;
@@ -189,6 +181,28 @@ impl Union {
             }
         }
         search.finish()
+    }
+
+    /// [`Self::lookup`], where the topmost of the directories is open.
+    ///
+    /// # Errors
+    /// Those of [`Self::lookup`].
+    pub fn lookup_from(
+        &self,
+        fd: &OwnedFd,
+        stack: &[Arc<RealDir>],
+        name: &OsStr,
+    ) -> Result<Option<Found>, Errno> {
+        // Most names are files of that one, and what many threads share is left alone for them.
+        if let Some(dir) = stack.first()
+            && !name.as_bytes().starts_with(WHITEOUT_FILE)
+            && let Probe::File(stat) = self.probe(dir, fd, name)?
+            && let Step::Done(found) =
+                Search::new(self, &|_, _, _| false).file(dir, fd, name, *stat)?
+        {
+            return Ok(Some(*found));
+        }
+        self.lookup(stack, name)
     }
 
     /// Whether the layers below the one that takes changes show a name.
@@ -329,7 +343,12 @@ fn sibling(path: &OsStr, name: &OsStr) -> OsString {
     path
 }
 
-impl Search<'_> {
+impl<'u> Search<'u> {
+    fn new(union: &'u Union, known: &'u Known<'u>) -> Self {
+        let (dirs, passed) = (Vec::new(), Vec::new());
+        Self { union, known, dirs, top: None, lowest: None, metacopy: None, passed }
+    }
+
     /// How many layers a path may lead into: those for data alone as well for the data of a file.
     fn end(&self) -> usize {
         if self.metacopy.is_some() { self.union.layers.len() } else { self.union.merged }

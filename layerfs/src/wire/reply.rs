@@ -187,7 +187,12 @@ impl Out {
 
     /// Whether another `fuse_direntplus` with this name fits into `limit` bytes.
     pub fn fits_plus(&self, limit: usize, name: &OsStr) -> bool {
-        self.0.len() + 128 + (24 + name.len()).next_multiple_of(8) <= limit
+        self.0.len() + Self::plus_size(name) <= limit
+    }
+
+    /// The size of a `fuse_direntplus`.
+    pub fn plus_size(name: &OsStr) -> usize {
+        128 + (24 + name.len()).next_multiple_of(8)
     }
 
     /// Adds `fuse_direntplus`; the caller has asked [`Self::fits_plus`].
