@@ -127,13 +127,14 @@ fn answer(fs: &Fs, device: &OwnedFd, header: &Header, args: Args<'_>, out: &mut 
 
 /// What a request is to those beside it: of those that write a file's data the kernel sends several at once.
 fn load(header: &Header, mut args: Args<'_>) -> Load {
-    /// `fuse_write_in` begins with the handle and the place.
+    /// `fuse_read_in` and `fuse_write_in` begin with the handle and the place.
     const BEFORE_SIZE: usize = 16;
     const MUCH: u32 = 32 << 10;
     let mut is_much =
         || args.bytes(BEFORE_SIZE).is_ok() && args.u32().is_ok_and(|size| size >= MUCH);
     match header.opcode {
         op::READDIR | op::READDIRPLUS => Load::Listing,
+        op::READ if is_much() => Load::Read,
         op::WRITE if is_much() => Load::Data,
         _ => Load::Little,
     }
@@ -208,12 +209,13 @@ impl Reader {
                 continue;
             };
             let long = self.fs.effort(&header, args) != Effort::Quick;
-            let look = duty.take(header.pid, load(&header, args), long);
+            let load = load(&header, args);
+            let look = duty.take(header.pid, load, long);
             if seat.is_kept() {
                 seat.leave();
                 duty.kept();
-            } else if long {
-                // It may need more of a CPU than somebody who gives way can have.
+            } else if long || load == Load::Read {
+                // It may need more of a CPU than somebody who gives way can have, or one of its own.
                 seat.leave();
             } else if look {
                 duty.moved(seat.join(header.pid));

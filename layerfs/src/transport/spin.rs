@@ -43,6 +43,8 @@ pub(super) enum Load {
     /// Many names are told of. If that is not for the client who was alone, he need not wait for it: most
     /// often they are listed ahead for him.
     Listing,
+    /// Much is read. The kernel asks for what comes next while the client copies what it has, which takes a CPU each.
+    Read,
     /// One of many that write data, for which all may have to wait.
     Data,
 }
@@ -110,7 +112,7 @@ impl Watch {
         self.rest = self.rest.saturating_sub(1);
         self.alone = one && self.rest == 0;
         (self.seen, self.changes, self.vain) = (0, 0, 0);
-        self.alone & self.beside.is_wanted()
+        self.alone && load != Load::Read && self.beside.is_wanted()
     }
 
     /// Notes that nothing came; `stolen` if others had the CPU.
@@ -299,6 +301,17 @@ mod tests {
         assert!(alone(&mut watch, times(7, WINDOW)), "a single client");
         assert!((0..=CHANGES).all(|_| !watch.note(7, Load::Data)), "nothing to look for");
         assert!(!watch.alone, "writes back");
+    }
+
+    #[test]
+    fn who_reads_much_is_not_looked_for() {
+        let mut watch = Watch::default();
+        assert!(
+            (0..4 * WINDOW).all(|_| !watch.note(7, Load::Read)),
+            "it is to run beside the reader"
+        );
+        assert!(watch.alone, "which waits awake");
+        assert!((0..2 * WINDOW).any(|_| watch.note(7, Load::Little)), "something else");
     }
 
     #[test]
