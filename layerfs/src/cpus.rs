@@ -27,16 +27,36 @@ pub fn stay_on(cpu: u16) -> Result<(), Errno> {
     rustix::thread::sched_setaffinity(None, &set)
 }
 
-/// Lets a thread of this process run wherever the process may, but on one CPU.
-///
-/// # Errors
-/// `EINVAL` where there is no other.
-pub fn keep_off(thread: rustix::thread::Pid, cpu: usize) -> Result<(), Errno> {
-    let mut set = of_process()?;
-    if cpu < CpuSet::MAX_CPU {
+/// The CPU on which this thread gives way to a client, if it does.
+pub fn given_way() -> Option<usize> {
+    cow_sys::schedule::gives_way().then(rustix::thread::sched_getcpu)
+}
+
+/// Where a thread runs that works behind the back of a client: not where that is answered by somebody who gives
+/// way. The kernel takes such a CPU for an idle one, and the client would be driven from it.
+#[derive(Debug, Default)]
+pub struct Elsewhere {
+    set: Option<(CpuSet, usize)>,
+}
+
+impl Elsewhere {
+    /// Keeps this thread off one CPU, or lets it run anywhere again.
+    pub fn than(&mut self, cpu: Option<usize>) {
+        let Some(cpu) = cpu.filter(|cpu| *cpu < CpuSet::MAX_CPU) else {
+            if self.set.take().is_some() {
+                roam();
+            }
+            return;
+        };
+        let Ok(mut set) = of_process() else { return };
         set.unset(cpu);
+        if self.set.is_some_and(|known| known == (set, cpu)) {
+            return;
+        }
+        // There may be no other.
+        let kept = rustix::thread::sched_setaffinity(None, &set);
+        self.set = kept.is_ok().then_some((set, cpu));
     }
-    rustix::thread::sched_setaffinity(Some(thread), &set)
 }
 
 /// The CPU on which a thread of whatever process is, or was when it last ran (`processor` of proc_pid_stat(5));
@@ -66,6 +86,27 @@ pub fn roam() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_works_elsewhere_and_anywhere_again() {
+        let everywhere = of_process().expect("the CPUs of the process");
+        let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| everywhere.is_set(*cpu)).collect();
+        let run = move || {
+            let own = || rustix::thread::sched_getaffinity(None).expect("where it may run");
+            let mut elsewhere = Elsewhere::default();
+            for cpu in &cpus {
+                elsewhere.than(Some(*cpu));
+                assert_eq!(own().count() as usize, (cpus.len() - 1).max(1), "not on {cpu}");
+                assert_eq!(own().is_set(*cpu), cpus.len() == 1, "unless there is no other");
+            }
+            elsewhere.than(Some(usize::MAX));
+            assert_eq!(own(), everywhere, "no such CPU");
+            elsewhere.than(cpus.first().copied());
+            elsewhere.than(None);
+            assert_eq!(own(), everywhere, "anywhere");
+        };
+        std::thread::spawn(run).join().expect("a thread of its own");
+    }
 
     #[test]
     fn a_thread_is_kept_on_a_cpu_and_let_go() {

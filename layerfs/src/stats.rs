@@ -25,6 +25,8 @@ pub struct Stats {
     pub awaited: AtomicU64,
     /// Requests that a reader of the device answered on the client's CPU.
     pub beside: AtomicU64,
+    /// Requests for others than a client that is alone, which a thread beside the readers carried out.
+    pub passed_on: AtomicU64,
     /// Requests that ended with an error that is none of the caller's doing.
     pub faults: AtomicU64,
 }
@@ -41,6 +43,7 @@ impl Default for Stats {
             handed_over: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
             beside: AtomicU64::new(0),
+            passed_on: AtomicU64::new(0),
             faults: AtomicU64::new(0),
         }
     }
@@ -77,6 +80,7 @@ impl fmt::Display for Stats {
             ("handed over", &self.handed_over),
             ("awaited", &self.awaited),
             ("beside", &self.beside),
+            ("passed on", &self.passed_on),
             ("faults", &self.faults),
         ] {
             writeln!(f, "{name:<16} {}", counter.load(Ordering::Relaxed))?;

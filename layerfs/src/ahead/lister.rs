@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::cpus::Elsewhere;
 use cow_sys::handle::{self, FileHandle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
@@ -25,7 +26,8 @@ const PLACES: usize = 64;
 /// `FILEID_INO64_GEN`: the handle of a FUSE inode, the two halves of its node number and its generation.
 const HANDLE: i32 = 0x81;
 
-/// Lists what it is told on standard input, a mount point and then pairs of node and number of names, and
+/// Lists what it is told on standard input, a mount point and then triples of node, number of names and the CPU
+/// to keep off, and
 /// says so with a byte on standard output, until the input ends or nothing came for some seconds.
 ///
 /// Exit codes: 0, or 1 if it cannot do its work at all.
@@ -60,16 +62,18 @@ fn serve() -> Result<(), Errno> {
     // Where the listing of the directories of late goes on, if it does.
     let mut places: Vec<(u64, Option<u64>)> = Vec::with_capacity(PLACES);
     let mut buffer = vec![MaybeUninit::uninit(); LARGEST];
+    let mut elsewhere = Elsewhere::default();
     loop {
         let input = rustix::stdio::stdin();
         if poll(&mut [PollFd::from_borrowed_fd(input, PollFlags::IN)], Some(&IDLE))? == 0 {
             return Ok(());
         }
-        let mut wish = [[0; 8]; 2];
+        let mut wish = [[0; 8]; 3];
         if !take(wish.as_flattened_mut())? {
             return Ok(());
         }
-        let [node, names] = wish.map(u64::from_ne_bytes);
+        let [node, names, cpu] = wish.map(u64::from_ne_bytes);
+        elsewhere.than(usize::try_from(cpu).ok());
         let at = places.iter().position(|(known, _)| *known == node);
         let from = at.map_or(Some(0), |at| places.remove(at).1);
         let listed = from.map_or(Ok(None), |from| list(&point, node, from, names, &mut buffer));

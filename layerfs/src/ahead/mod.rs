@@ -24,6 +24,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::cpus::Elsewhere;
 use watch::Watch;
 pub use watch::Wish;
 
@@ -98,11 +99,13 @@ fn start(point: PathBuf, off: Arc<AtomicBool>) -> Option<SyncSender<Wish>> {
 /// It cannot be started, or has nothing that it could do.
 fn pass_on(wishes: &Receiver<Wish>, point: &Path) -> io::Result<()> {
     let mut process: Option<Lister> = None;
+    let mut elsewhere = Elsewhere::default();
     while let Ok(mut wish) = wishes.recv() {
         // The reader has gone on meanwhile: what it asked for last is what it will ask for next.
         while let Ok(later) = wishes.try_recv() {
             wish = later;
         }
+        elsewhere.than(wish.cpu);
         if let Some(lister) = &mut process
             && lister.list(wish).is_ok()
         {
@@ -148,7 +151,7 @@ impl Lister {
 
     /// Has a directory listed and waits for it.
     fn list(&mut self, wish: Wish) -> io::Result<()> {
-        self.wishes.write_all(&wish.bytes())?;
+        self.wishes.write_all(wish.words().as_flattened())?;
         self.done.read_exact(&mut [0])
     }
 

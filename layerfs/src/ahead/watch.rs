@@ -25,6 +25,8 @@ pub struct Wish {
     pub node: u64,
     /// How many names were looked up there, one by one.
     pub asked: u32,
+    /// The CPU of the client that they were looked up for, which is not to be disturbed; none if it is not known.
+    pub cpu: Option<usize>,
 }
 
 impl Wish {
@@ -34,11 +36,9 @@ impl Wish {
     }
 
     /// The wish as it is sent.
-    pub fn bytes(self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.node.to_ne_bytes());
-        bytes[8..].copy_from_slice(&u64::from(self.names()).to_ne_bytes());
-        bytes
+    pub fn words(self) -> [[u8; 8]; 3] {
+        let cpu = self.cpu.and_then(|cpu| u64::try_from(cpu).ok()).unwrap_or(u64::MAX);
+        [self.node, self.names().into(), cpu].map(u64::to_ne_bytes)
     }
 }
 
@@ -141,7 +141,7 @@ impl Slot {
             return None;
         }
         self.due = self.asked.saturating_mul(2).max(SERIES);
-        Some(Wish { node: self.node, asked: self.asked })
+        Some(Wish { node: self.node, asked: self.asked, cpu: crate::cpus::given_way() })
     }
 }
 
@@ -171,7 +171,8 @@ mod tests {
             let found = wishes(&Watch::new(Duration::from_millis(2)), now, 77, count, apart);
             assert_eq!(found, expected, "{count} names, {apart:?} apart");
         }
-        let listed: u32 = [8, 16, 32].map(|asked| Wish { node: 7, asked }.names()).iter().sum();
+        let listed: u32 =
+            [8, 16, 32].map(|asked| Wish { node: 7, asked, cpu: None }.names()).iter().sum();
         assert_eq!(listed, 256 + 512 + 1024, "names that are listed");
     }
 

@@ -12,9 +12,8 @@ use std::thread;
 
 use crossbeam::channel::{Sender, bounded};
 use rustix::io::Errno;
-use rustix::thread::Pid;
 
-use crate::cpus;
+use crate::cpus::{self, Elsewhere};
 use crate::union::{Found, Listing, RealDir, Union};
 
 /// As many names are worth the waking of a thread.
@@ -118,18 +117,11 @@ impl Lookups {
 #[derive(Debug)]
 pub(super) struct Helpers {
     count: usize,
-    threads: OnceLock<Vec<Helper>>,
+    threads: OnceLock<Vec<Sender<Work>>>,
 }
 
-/// One of them.
-#[derive(Debug)]
-struct Helper {
-    work: Sender<Arc<Lookups>>,
-    /// Its number, once it has begun.
-    thread: Arc<OnceLock<Pid>>,
-    /// The CPU that it was told last to keep off.
-    avoids: AtomicUsize,
-}
+/// What a helper is given, and on which CPU it is not to do it.
+type Work = (Arc<Lookups>, Option<usize>);
 
 impl Helpers {
     /// For a mount whose requests are answered by so many threads, or as many as fit the machine.
@@ -139,63 +131,42 @@ impl Helpers {
         Self { count: others.min(most).min(HELPERS), threads: OnceLock::new() }
     }
 
-    /// As many of them as are wanted and there are.
-    fn first(&self, wanted: usize) -> &[Helper] {
-        if wanted == 0 || self.count == 0 {
-            return &[];
-        }
-        let threads =
-            self.threads.get_or_init(|| (0..self.count).filter_map(Helper::start).collect());
-        &threads[..wanted.min(threads.len())]
-    }
-
     /// Has the first `count` names of a batch looked up, as far as others are free to.
     pub(super) fn begin(&self, batch: Batch, count: usize) -> Arc<Lookups> {
-        let helpers = self.first(count / SHARE);
-        let lookups = Arc::new(Lookups::new(batch, if helpers.is_empty() { 0 } else { count }));
-        for helper in helpers {
-            helper.tell(Arc::clone(&lookups));
+        let wanted = (count / SHARE).min(self.count);
+        let threads = match wanted {
+            0 => &[],
+            _ => &**self.threads.get_or_init(|| (0..self.count).filter_map(start).collect()),
+        };
+        let lookups = Arc::new(Lookups::new(batch, if threads.is_empty() { 0 } else { count }));
+        if !threads.is_empty() {
+            let cpu = cpus::given_way();
+            // Who has something to do takes nothing.
+            let gives =
+                |helper: &&Sender<Work>| helper.try_send((Arc::clone(&lookups), cpu)).is_ok();
+            threads.iter().filter(gives).take(wanted).for_each(drop);
         }
         lookups
     }
 }
 
-impl Helper {
-    fn start(number: usize) -> Option<Self> {
-        let (sender, work) = bounded(1);
-        let thread = Arc::new(OnceLock::new());
-        let own = Arc::clone(&thread);
-        let run = move || {
-            // Whoever starts it may give way to a client on its CPU.
-            cpus::roam();
-            let _ = own.set(rustix::thread::gettid());
-            work.iter().for_each(|lookups: Arc<Lookups>| lookups.help());
-        };
-        let spawned = thread::Builder::new().name(format!("layerfs-look-{number}")).spawn(run);
-        if let Err(error) = spawned {
-            tracing::debug!(%error, "there is one helper less");
-            return None;
+/// Starts a helper.
+fn start(number: usize) -> Option<Sender<Work>> {
+    let (sender, work) = bounded::<Work>(0);
+    let run = move || {
+        // Whoever starts it may give way to a client on its CPU.
+        cpus::roam();
+        let mut elsewhere = Elsewhere::default();
+        for (lookups, cpu) in work {
+            elsewhere.than(cpu);
+            lookups.help();
         }
-        Some(Self { work: sender, thread, avoids: AtomicUsize::new(usize::MAX) })
+    };
+    let spawned = thread::Builder::new().name(format!("layerfs-look-{number}")).spawn(run);
+    if let Err(error) = &spawned {
+        tracing::debug!(%error, "there is one helper less");
     }
-
-    /// Has it help, unless it has enough to do.
-    fn tell(&self, lookups: Arc<Lookups>) {
-        self.keep_away();
-        let _ = self.work.try_send(lookups);
-    }
-
-    /// Keeps it off this thread's CPU: where this thread gives way to others, the kernel would have it take this
-    /// one's place instead of helping.
-    fn keep_away(&self) {
-        let here = rustix::thread::sched_getcpu();
-        let Some(thread) = self.thread.get() else { return };
-        if self.avoids.swap(here, Ordering::Relaxed) != here
-            && let Err(error) = cpus::keep_off(*thread, here)
-        {
-            tracing::debug!(%error, "a helper stays where it is");
-        }
-    }
+    spawned.is_ok().then_some(sender)
 }
 
 #[cfg(test)]
@@ -292,20 +263,29 @@ mod tests {
 
     #[test]
     fn threads_help_where_there_are_cpus_for_them() {
-        assert!(Helpers::new(Some(1)).first(9).is_empty(), "one thread is to do everything");
-        let helpers = Helpers::new(None);
         let cpus = thread::available_parallelism().map_or(1, usize::from);
-        assert_eq!(helpers.first(9).len(), (cpus - 1).min(HELPERS));
-        assert!(helpers.first((SHARE - 1) / SHARE).is_empty(), "too few names");
+        assert_eq!(Helpers::new(Some(1)).count, 0, "one thread is to do everything");
+        let helpers = Helpers::new(None);
+        assert_eq!(helpers.count, (cpus - 1).min(HELPERS));
         let dir = tempfile::tempdir().expect("a directory for the layers");
-        let (batch, names) = batch(&lay_out(dir.path()), false);
-        let lookups = helpers.begin(batch, names);
+        let union = lay_out(dir.path());
+        let (few, _) = batch(&union, false);
+        assert!(helpers.begin(few, SHARE - 1).found.is_empty(), "too few names");
         let deadline = Instant::now() + Duration::from_secs(60);
-        while cpus > 1 && lookups.found.iter().skip(1).any(|found| found.get().is_none()) {
+        loop {
+            let (batch, names) = batch(&union, false);
+            let lookups = helpers.begin(batch, names);
+            // A helper that is still about to start takes none.
+            let until = Instant::now() + Duration::from_millis(200);
+            let missing = || lookups.found.iter().skip(1).any(|found| found.get().is_none());
+            while cpus > 1 && missing() && Instant::now() < until {
+                thread::yield_now();
+            }
+            let (_, helped) = all(&lookups, names);
+            if helped == if cpus > 1 { names - 1 } else { 0 } {
+                return;
+            }
             assert!(Instant::now() < deadline, "nobody helps");
-            thread::yield_now();
         }
-        let (_, helped) = all(&lookups, names);
-        assert_eq!(helped, if cpus > 1 { names - 1 } else { 0 });
     }
 }

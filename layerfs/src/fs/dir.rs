@@ -49,8 +49,9 @@ impl Fs {
             }
             return Ok(());
         }
-        let lookups =
-            self.look_up(&kept, stack, offset, outdated, if plus { size } else { 0 }, out);
+        // Who wants nothing but names, or is not waited for, gets no help.
+        let shared = if plus && !out.behind { size } else { 0 };
+        let lookups = self.look_up(&kept, stack, offset, outdated, shared, out);
         let mut at = At::default();
         for (number, mut entry) in kept.listing.after(offset).enumerate() {
             if plus && !out.fits_plus(size, entry.name) {
@@ -78,7 +79,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Looks up the names of a listing after `offset`, of which those that fit into `size` bytes will be told.
+    /// Begins to look up the names of a listing after `offset`; others help with those that fit into `size` bytes.
     fn look_up(
         &self,
         kept: &Kept,

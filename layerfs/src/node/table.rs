@@ -124,8 +124,9 @@ impl Table {
 
     /// The node for what a lookup found, counted as told to the kernel once more.
     ///
-    /// None for a lower file without a node if something was copied up since `moment`: it may be this
-    /// file, which would get a second node of what it was. The layers have to be read again then.
+    /// None if something was copied up since `moment` and what was found may be out of date for it: what has no
+    /// node, which may be this very file and would get a second one of what it was, and a file whose data was elsewhere, which
+    /// may be with it by now. The layers have to be read again then.
     pub fn intern(
         &self,
         union: &Union,
@@ -135,6 +136,10 @@ impl Table {
         moment: Moment,
     ) -> Option<Arc<Node>> {
         let kind = FileType::from_raw_mode(found.stat.stx_mode.into());
+        let outdated = || self.moment() != moment;
+        if matches!(&found.place, Place::File { data: Some(_), .. }) && outdated() {
+            return None;
+        }
         let mut reals = lock(self.real_shard(found.id));
         if let Some(id) = reals.get(&found.id)
             && let Some(slot) = lock(self.node_shard(*id)).get_mut(id)
@@ -146,9 +151,7 @@ impl Table {
             Self::refresh(union, &node, found, parent, name);
             return Some(node);
         }
-        if matches!(&found.place, Place::File { dir, .. } if !union.is_upper(dir))
-            && self.moment() != moment
-        {
+        if outdated() {
             return None;
         }
         Some(self.add(&mut reals, found, parent, name))
@@ -199,9 +202,13 @@ impl Table {
             state.parent = Some(Arc::clone(parent));
             state.name = name.into();
         }
-        if let (Place::File { dir: new, name: new_name, .. }, Place::File { dir, name, .. }) =
-            (&found.place, &state.place)
+        if let (
+            Place::File { dir: new, name: new_name, data: new_data },
+            Place::File { dir, name, data },
+        ) = (&found.place, &state.place)
             && (union.is_upper(new) || !union.is_upper(dir))
+            // Data that is with its file by now stays there.
+            && !(union.is_upper(dir) && data.is_none() && new_data.is_some())
             && !(Arc::ptr_eq(new, dir) && new_name == name)
         {
             state.place = found.place.clone();

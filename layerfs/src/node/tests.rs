@@ -142,3 +142,32 @@ fn what_was_read_before_a_copy_up_is_read_again() {
     let again = intern(moment).expect("a file that is known is the same wherever it is");
     assert_eq!(again.id, node.id, "its node");
 }
+
+#[test]
+fn data_that_is_with_its_file_by_now_stays_there() {
+    let stage = Stage::new();
+    std::fs::write(stage.path("low/x"), "lower").expect("the data");
+    std::fs::write(stage.path("up/x"), "").expect("a file without its own");
+    std::fs::hard_link(stage.path("up/x"), stage.path("up/y")).expect("another name of it");
+    let set = |name: &str, value: &str| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(stage.path("up/x"), name, value.as_bytes(), flags)
+    };
+    let prefix = if rustix::process::geteuid().is_root() { "trusted" } else { "user" };
+    set(&format!("{prefix}.overlay.metacopy"), "").expect("the mark");
+    set(&format!("{prefix}.overlay.redirect"), "/x").expect("where it is");
+    let (moment, found) = (stage.table.moment(), stage.found("y"));
+    assert!(matches!(&found.place, Place::File { data: Some(_), .. }), "its data is below");
+    let node = stage.intern("x", &stage.root);
+    // It is opened to be written: its data is copied.
+    let Place::File { dir, name, .. } = node.state().place.clone() else { panic!("a file") };
+    node.state().place = Place::File { dir, name, data: None };
+    let intern =
+        |moment| stage.table.intern(&stage.union, &found, &stage.root, OsStr::new("y"), moment);
+    stage.table.copied_up();
+    assert!(intern(moment).is_none(), "what was found may be out of date");
+    let again = intern(stage.table.moment()).expect("nothing was copied up since");
+    assert_eq!(again.id, node.id, "one file");
+    let with_it = matches!(&node.state().place, Place::File { data: None, .. });
+    assert!(with_it, "the next one who opens it reads what was written");
+}

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::clients::{Load, Turn};
+use super::deputy::Deputy;
 use super::pipe::{self, Pipe};
 use super::seat::Seat;
-use super::spin::{Duty, Load, Wait};
+use super::spin::{Duty, Wait};
 use super::{Answer, Crew, Failure, carry_out};
 use crate::error::{Error, Result};
 use crate::fs::{Effort, Fs, MAX_WRITE, Stretch};
@@ -116,7 +118,13 @@ pub(super) fn handshake<T>(
 }
 
 /// Carries out one request and answers it; says whether somebody may have waited for the answer.
-fn answer(fs: &Fs, device: &OwnedFd, header: &Header, args: Args<'_>, out: &mut Out) -> bool {
+pub(super) fn answer(
+    fs: &Fs,
+    device: &OwnedFd,
+    header: &Header,
+    args: Args<'_>,
+    out: &mut Out,
+) -> bool {
     match carry_out(fs, header, args, out) {
         Answer::Silent => return false,
         Answer::Done => reply(device, header.unique, 0, out.as_bytes()),
@@ -145,6 +153,7 @@ struct Reader {
     fs: Arc<Fs>,
     device: Arc<OwnedFd>,
     duty: Option<Arc<Duty>>,
+    deputy: Arc<Deputy>,
 }
 
 /// What a reader keeps from one reply to the next.
@@ -210,22 +219,25 @@ impl Reader {
             };
             let long = self.fs.effort(&header, args) != Effort::Quick;
             let load = load(&header, args);
-            let look = duty.take(header.pid, load, long);
+            let turn = duty.take(header.pid, load, long);
+            let passed_on = turn == Turn::PassOn && self.deputy.takes(&self.device, &header, args);
             if seat.is_kept() {
                 seat.leave();
                 duty.kept();
-            } else if long || load == Load::Read {
+            } else if long || turn == Turn::Leave || turn == Turn::PassOn && !passed_on {
                 // It may need more of a CPU than somebody who gives way can have, or one of its own.
                 seat.leave();
-            } else if look {
+            } else if turn == Turn::Look {
                 duty.moved(seat.join(header.pid));
             }
-            if seat.is_taken() {
+            if passed_on {
+                Stats::add(&self.fs.stats.passed_on);
+            } else if seat.is_taken() {
                 Stats::add(&self.fs.stats.beside);
             }
             // What a forgotten file takes to close is done when the client is on its way to its next
             // request, not when it has one already.
-            let waited_for = self.respond(&header, args, &mut desk);
+            let waited_for = !passed_on && self.respond(&header, args, &mut desk);
             if waited_for || desk.out.left() > MANY {
                 desk.out.let_go();
             }
@@ -259,7 +271,7 @@ impl<G: Fn() + Copy + Send + 'static> Crew<G> {
     pub(super) fn read_device(&self, number: usize) -> Result<()> {
         let device = if number == 0 { Arc::clone(&self.device) } else { channel(&self.device) };
         let (fs, duty) = (Arc::clone(&self.fs), self.duty.clone());
-        let reader = Reader { fs, device, duty };
+        let reader = Reader { fs, device, duty, deputy: Arc::clone(&self.deputy) };
         self.spawn(format!("layerfs-{number}"), move || {
             reader.serve().map(|()| true).map_err(|error| Failure("read", error))
         })

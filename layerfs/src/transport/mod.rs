@@ -9,6 +9,8 @@
 //! process lives. So the first thread that fails ends the whole connection, and then the process.
 
 mod abort;
+mod clients;
+mod deputy;
 mod device;
 mod pipe;
 mod plan;
@@ -33,6 +35,7 @@ use crate::fs::{Fs, MAX_WRITE, Verdict};
 use crate::options::{Options, RingFault, Transport};
 use crate::wire::{Args, Capabilities, Header, InitIn, Out};
 use abort::Connection;
+use deputy::Deputy;
 use plan::Plan;
 use spin::Duty;
 
@@ -75,6 +78,8 @@ struct Crew<G> {
     failed: Arc<AtomicBool>,
     /// Which readers of the device wait, and how; none where all sleep.
     duty: Option<Arc<Duty>>,
+    /// Who carries out what a reader should not.
+    deputy: Arc<Deputy>,
     /// Whether a ring's thread gives way to its clients.
     polite: bool,
     gone: G,
@@ -203,7 +208,8 @@ impl Session {
         let parallel = thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
         let duty = (self.spin && parallel).then(Arc::default);
         let fs = Arc::clone(&self.fs);
-        let crew = Crew { fs, device, ends: sender, failed, duty, polite: self.spin, gone };
+        let deputy = Deputy::new(&fs);
+        let crew = Crew { fs, device, ends: sender, failed, duty, deputy, polite: self.spin, gone };
         crew.read_device(0)?;
         let mut running = Running { connection: Connection::of(point), ends, over_ring: false };
         if let Some(plan) = &self.plan {

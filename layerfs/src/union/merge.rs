@@ -136,6 +136,16 @@ impl Union {
         name: &OsStr,
         known: &Known<'_>,
     ) -> Result<Option<Found>, Errno> {
+        self.find(None, stack, name, known)
+    }
+
+    fn find(
+        &self,
+        mut top: Option<&OwnedFd>,
+        stack: &[Arc<RealDir>],
+        name: &OsStr,
+        known: &Known<'_>,
+    ) -> Result<Option<Found>, Errno> {
         if name.as_bytes().starts_with(WHITEOUT_FILE) {
             return Ok(None);
         }
@@ -144,16 +154,16 @@ impl Union {
         let mut name = Cow::Borrowed(name);
         let mut path: Option<OsString> = None;
         let mut next = 0;
-        while let Some(dir) = list.get(next).cloned() {
+        while let Some(dir) = list.get(next) {
             next += 1;
             let mut ends = false;
             let step = match &mut path {
-                None => search.step(&dir, &name)?,
+                None => search.step(dir, top.take(), &name)?,
                 Some(path) => {
-                    let walked = self.walk(&dir, path)?;
+                    let walked = self.walk(dir, path)?;
                     (ends, *path) = (walked.ends, walked.below);
                     match walked.at {
-                        Some((parent, leaf)) => search.step(&parent, &leaf)?,
+                        Some((parent, leaf)) => search.step(&parent, None, &leaf)?,
                         None => Step::On,
                     }
                 }
@@ -183,26 +193,17 @@ impl Union {
         search.finish()
     }
 
-    /// [`Self::lookup`], where the topmost of the directories is open.
+    /// [`Self::lookup`], where the topmost of the directories is open: what many threads share is left alone.
     ///
     /// # Errors
     /// Those of [`Self::lookup`].
     pub fn lookup_from(
         &self,
-        fd: &OwnedFd,
+        top: &OwnedFd,
         stack: &[Arc<RealDir>],
         name: &OsStr,
     ) -> Result<Option<Found>, Errno> {
-        // Most names are files of that one, and what many threads share is left alone for them.
-        if let Some(dir) = stack.first()
-            && !name.as_bytes().starts_with(WHITEOUT_FILE)
-            && let Probe::File(stat) = self.probe(dir, fd, name)?
-            && let Step::Done(found) =
-                Search::new(self, &|_, _, _| false).file(dir, fd, name, *stat)?
-        {
-            return Ok(Some(*found));
-        }
-        self.lookup(stack, name)
+        self.find(Some(top), stack, name, &|_, _, _| false)
     }
 
     /// Whether the layers below the one that takes changes show a name.
@@ -354,9 +355,21 @@ impl<'u> Search<'u> {
         if self.metacopy.is_some() { self.union.layers.len() } else { self.union.merged }
     }
 
-    fn step(&mut self, dir: &Arc<RealDir>, name: &OsStr) -> Result<Step, Errno> {
-        let fd = self.union.fds.get(dir)?;
-        let probe = self.union.probe(dir, &fd, name)?;
+    fn step(
+        &mut self,
+        dir: &Arc<RealDir>,
+        open: Option<&OwnedFd>,
+        name: &OsStr,
+    ) -> Result<Step, Errno> {
+        let own;
+        let fd = match open {
+            Some(open) => open,
+            None => {
+                own = self.union.fds.get(dir)?;
+                &*own
+            }
+        };
+        let probe = self.union.probe(dir, fd, name)?;
         if !matches!(probe, Probe::Absent) {
             for above in std::mem::take(&mut self.passed) {
                 if above.whiteout_files.load(Ordering::Relaxed)
@@ -372,8 +385,8 @@ impl<'u> Search<'u> {
                 Ok(Step::On)
             }
             Probe::Whiteout => Ok(Step::Stop),
-            Probe::File(stat) => self.file(dir, &fd, name, *stat),
-            Probe::Dir(stat) => self.dir(dir, &fd, name, *stat),
+            Probe::File(stat) => self.file(dir, fd, name, *stat),
+            Probe::Dir(stat) => self.dir(dir, fd, name, *stat),
         }
     }
 

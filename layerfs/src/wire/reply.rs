@@ -56,50 +56,60 @@ pub struct DirentPlus<'a> {
 
 /// The body of a reply, filled from the front, and what can wait until it was sent.
 #[derive(Debug, Default)]
-pub struct Out(Vec<u8>, Vec<Box<dyn Debug + Send>>);
+pub struct Out {
+    bytes: Vec<u8>,
+    later: Vec<Box<dyn Debug + Send>>,
+    /// Whether other CPUs are left to those for whom it is not.
+    pub behind: bool,
+}
 
 impl Out {
+    /// For somebody behind the back of a client who goes on asking.
+    pub fn behind() -> Self {
+        Self { behind: true, ..Self::default() }
+    }
+
     /// Forgets the content, and keeps the memory unless a large reply left much of it.
     pub fn clear(&mut self) {
-        self.0.clear();
-        if self.0.capacity() > 2 << 20 {
-            self.0.shrink_to(64 << 10);
+        self.bytes.clear();
+        if self.bytes.capacity() > 2 << 20 {
+            self.bytes.shrink_to(64 << 10);
         }
     }
 
     /// Drops something, such as an open file, when nobody waits for it ([`Self::let_go`]).
     pub fn later(&mut self, what: impl Debug + Send + 'static) {
-        self.1.push(Box::new(what));
+        self.later.push(Box::new(what));
     }
 
     /// How much there is to let go of.
     pub fn left(&self) -> usize {
-        self.1.len()
+        self.later.len()
     }
 
     /// Drops what was left for later. [`Self::clear`] does not.
     pub fn let_go(&mut self) {
-        self.1.clear();
+        self.later.clear();
     }
 
     /// The bytes so far.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// How many bytes there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
     /// The buffer itself, for system calls that fill it.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.0
+        &mut self.bytes
     }
 
     /// Adds a 16-bit number.
@@ -119,12 +129,12 @@ impl Out {
 
     /// Adds bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     fn pad(&mut self, to: usize) {
-        while !self.0.len().is_multiple_of(to) {
-            self.0.push(0);
+        while !self.bytes.len().is_multiple_of(to) {
+            self.bytes.push(0);
         }
     }
 
@@ -173,7 +183,7 @@ impl Out {
     /// Adds `fuse_dirent` if the listing stays within `limit` bytes; says whether it did.
     pub fn dirent(&mut self, limit: usize, ino: u64, next: u64, kind: u8, name: &OsStr) -> bool {
         let length = (24 + name.len()).next_multiple_of(8);
-        if self.0.len() + length > limit {
+        if self.bytes.len() + length > limit {
             return false;
         }
         self.u64(ino);
@@ -187,7 +197,7 @@ impl Out {
 
     /// Whether another `fuse_direntplus` with this name fits into `limit` bytes.
     pub fn fits_plus(&self, limit: usize, name: &OsStr) -> bool {
-        self.0.len() + Self::plus_size(name) <= limit
+        self.bytes.len() + Self::plus_size(name) <= limit
     }
 
     /// The size of a `fuse_direntplus`.

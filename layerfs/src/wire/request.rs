@@ -43,6 +43,11 @@ impl<'a> Args<'a> {
         Ok(front)
     }
 
+    /// Takes what is left.
+    pub fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Errno> {
         self.bytes(N)?.try_into().map_err(|_| Errno::INVAL)
     }

@@ -111,6 +111,41 @@ fn root_one_reader_waits_for_a_single_client() {
     stage.unmount(&point);
 }
 
+#[test]
+fn root_what_another_lists_does_not_take_the_reader_from_its_client() {
+    const DIRS: u32 = 60;
+    const NAMES: usize = 40;
+    if !may_mount() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let layers = stage.layers(&["low"], "top");
+    for dir in 0..DIRS {
+        let dir = stage.path(&format!("low/{dir}"));
+        for name in 0..NAMES {
+            fs::write(dir.join(name.to_string()), vec![b'x'; name]).expect("a file");
+        }
+    }
+    // Nothing but what is asked for here is listed.
+    let point = stage.background("m", &format!("transport=device,threads=4,prefetch=0,{layers}"));
+    let server = server_of(&point).expect("the serving process");
+    let list = |dir: u32| {
+        let sizes = fs::read_dir(point.join(dir.to_string())).expect("a listing").map(|entry| {
+            let entry = entry.expect("a name");
+            (entry.file_name(), entry.metadata().expect("its attributes").len())
+        });
+        let named = |(name, size): &(std::ffi::OsString, u64)| **name == *size.to_string();
+        assert_eq!(sizes.filter(named).count(), NAMES, "directory {dir}");
+    };
+    until("a listing is passed on", |round| {
+        assert!(round < DIRS, "no directory is left");
+        ask(&point, "one", round * 100..(round + 1) * 100);
+        std::thread::scope(|scope| scope.spawn(|| list(round)).join().expect("another client"));
+        counter(server, "passed on") > 0
+    });
+    stage.unmount(&point);
+}
+
 /// Root of a user namespace may give way, and never take it back.
 #[test]
 fn root_in_a_user_namespace_nobody_gives_way() {

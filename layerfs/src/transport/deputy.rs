@@ -1,0 +1,68 @@
+//! Carrying requests out for a reader that is to stay with its client.
+//!
+//! The listing that another has asked for, most often ahead and on the client's behalf, takes as long as many
+//! of the client's own requests. Were all readers called back for it, the client would be taken from the one
+//! that is on its CPU.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use crossbeam::channel::{Sender, bounded};
+
+use super::device::answer;
+use crate::cpus::{self, Elsewhere};
+use crate::fs::Fs;
+use crate::wire::{Args, Header, Out};
+
+/// A request, and the channel on which it is to be answered.
+#[derive(Debug)]
+struct Job {
+    device: Arc<OwnedFd>,
+    header: Header,
+    args: Vec<u8>,
+    /// The CPU of the client that the reader stays with, if it is there.
+    cpu: Option<usize>,
+}
+
+/// A thread that does that; none before it is wanted.
+#[derive(Debug)]
+pub(super) struct Deputy {
+    fs: Arc<Fs>,
+    work: OnceLock<Option<Sender<Job>>>,
+}
+
+impl Deputy {
+    pub(super) fn new(fs: &Arc<Fs>) -> Arc<Self> {
+        Arc::new(Self { fs: Arc::clone(fs), work: OnceLock::new() })
+    }
+
+    /// Has a request carried out and answered; not if there is something else to do, or no thread.
+    pub(super) fn takes(&self, device: &Arc<OwnedFd>, header: &Header, mut args: Args<'_>) -> bool {
+        let Some(work) = self.work.get_or_init(|| start(Arc::clone(&self.fs))) else {
+            return false;
+        };
+        let (args, cpu) = (args.rest().to_vec(), cpus::given_way());
+        work.try_send(Job { device: Arc::clone(device), header: *header, args, cpu }).is_ok()
+    }
+}
+
+fn start(fs: Arc<Fs>) -> Option<Sender<Job>> {
+    let (sender, work) = bounded::<Job>(1);
+    let run = move || {
+        // The reader that starts it may give way to a client on its CPU.
+        cpus::roam();
+        let mut elsewhere = Elsewhere::default();
+        let mut out = Out::behind();
+        for job in work {
+            elsewhere.than(job.cpu);
+            answer(&fs, &job.device, &job.header, Args::new(&job.args), &mut out);
+            out.let_go();
+        }
+    };
+    let spawned = thread::Builder::new().name("layerfs-deputy".to_owned()).spawn(run);
+    if let Err(error) = &spawned {
+        tracing::debug!(%error, "the readers do everything themselves");
+    }
+    spawned.is_ok().then_some(sender)
+}
