@@ -1,7 +1,7 @@
 //! The CPUs on which threads run.
 
 use rustix::io::Errno;
-use rustix::thread::CpuSet;
+use rustix::thread::{CpuSet, Pid};
 
 /// Where this process may run.
 ///
@@ -34,28 +34,38 @@ pub fn given_way() -> Option<usize> {
 
 /// Where a thread runs that works behind the back of a client: not where that is answered by somebody who gives
 /// way. The kernel takes such a CPU for an idle one, and the client would be driven from it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Elsewhere {
-    set: Option<(CpuSet, usize)>,
+    /// The process that tells where this thread may run.
+    process: Pid,
+    set: Option<CpuSet>,
 }
 
 impl Elsewhere {
-    /// Keeps this thread off one CPU, or lets it run anywhere again.
+    /// For a thread that may run where `process` may; which is another one's where the thread is the first of its own.
+    pub fn of(process: Pid) -> Self {
+        Self { process, set: None }
+    }
+
+    /// Keeps this thread off one CPU, or lets it run anywhere again; anywhere as well if there is no other.
     pub fn than(&mut self, cpu: Option<usize>) {
-        let Some(cpu) = cpu.filter(|cpu| *cpu < CpuSet::MAX_CPU) else {
-            if self.set.take().is_some() {
-                roam();
-            }
-            return;
-        };
-        let Ok(mut set) = of_process() else { return };
-        set.unset(cpu);
-        if self.set.is_some_and(|known| known == (set, cpu)) {
+        let cpu = cpu.filter(|cpu| *cpu < CpuSet::MAX_CPU);
+        if cpu.is_none() && self.set.is_none() {
             return;
         }
-        // There may be no other.
-        let kept = rustix::thread::sched_setaffinity(None, &set);
-        self.set = kept.is_ok().then_some((set, cpu));
+        let Ok(everywhere) = rustix::thread::sched_getaffinity(Some(self.process)) else { return };
+        let mut set = everywhere;
+        if let Some(cpu) = cpu {
+            set.unset(cpu);
+        }
+        if self.set == Some(set) {
+            return;
+        }
+        let kept = set.count() > 0 && rustix::thread::sched_setaffinity(None, &set).is_ok();
+        if !kept && let Err(error) = rustix::thread::sched_setaffinity(None, &everywhere) {
+            tracing::debug!(%error, "a thread stays where it is kept");
+        }
+        self.set = (kept && cpu.is_some()).then_some(set);
     }
 }
 
@@ -93,7 +103,7 @@ mod tests {
         let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| everywhere.is_set(*cpu)).collect();
         let run = move || {
             let own = || rustix::thread::sched_getaffinity(None).expect("where it may run");
-            let mut elsewhere = Elsewhere::default();
+            let mut elsewhere = Elsewhere::of(rustix::process::getpid());
             for cpu in &cpus {
                 elsewhere.than(Some(*cpu));
                 assert_eq!(own().count() as usize, (cpus.len() - 1).max(1), "not on {cpu}");

@@ -62,7 +62,9 @@ fn serve() -> Result<(), Errno> {
     // Where the listing of the directories of late goes on, if it does.
     let mut places: Vec<(u64, Option<u64>)> = Vec::with_capacity(PLACES);
     let mut buffer = vec![MaybeUninit::uninit(); LARGEST];
-    let mut elsewhere = Elsewhere::default();
+    // Where the server may run, for it began where a thread of that one was.
+    let server = rustix::process::getppid().unwrap_or_else(rustix::process::getpid);
+    let mut elsewhere = Elsewhere::of(server);
     loop {
         let input = rustix::stdio::stdin();
         if poll(&mut [PollFd::from_borrowed_fd(input, PollFlags::IN)], Some(&IDLE))? == 0 {

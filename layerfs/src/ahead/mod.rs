@@ -99,7 +99,7 @@ fn start(point: PathBuf, off: Arc<AtomicBool>) -> Option<SyncSender<Wish>> {
 /// It cannot be started, or has nothing that it could do.
 fn pass_on(wishes: &Receiver<Wish>, point: &Path) -> io::Result<()> {
     let mut process: Option<Lister> = None;
-    let mut elsewhere = Elsewhere::default();
+    let mut elsewhere = Elsewhere::of(rustix::process::getpid());
     while let Ok(mut wish) = wishes.recv() {
         // The reader has gone on meanwhile: what it asked for last is what it will ask for next.
         while let Ok(later) = wishes.try_recv() {
@@ -114,6 +114,8 @@ fn pass_on(wishes: &Receiver<Wish>, point: &Path) -> io::Result<()> {
         if let Some(lister) = process.take() {
             lister.end()?;
         }
+        // It begins where this thread may run.
+        elsewhere.than(None);
         let mut fresh = Lister::start(point)?;
         // A second failure is told by its exit code, the next time.
         let _ = fresh.list(wish);

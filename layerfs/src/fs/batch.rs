@@ -156,7 +156,7 @@ fn start(number: usize) -> Option<Sender<Work>> {
     let run = move || {
         // Whoever starts it may give way to a client on its CPU.
         cpus::roam();
-        let mut elsewhere = Elsewhere::default();
+        let mut elsewhere = Elsewhere::of(rustix::process::getpid());
         for (lookups, cpu) in work {
             elsewhere.than(cpu);
             lookups.help();

@@ -197,18 +197,22 @@ impl Table {
             return;
         }
         let mut state = node.state();
+        let is_filled = matches!((&found.place, &state.place), (
+            Place::File { data: Some(_), .. },
+            Place::File { dir, data: None, .. },
+        ) if union.is_upper(dir));
+        if is_filled {
+            // Its data is with it by now: this was found before.
+            return;
+        }
         let same = state.parent.as_ref().is_some_and(|known| known.id == parent.id);
         if !same || &*state.name != name {
             state.parent = Some(Arc::clone(parent));
             state.name = name.into();
         }
-        if let (
-            Place::File { dir: new, name: new_name, data: new_data },
-            Place::File { dir, name, data },
-        ) = (&found.place, &state.place)
+        if let (Place::File { dir: new, name: new_name, .. }, Place::File { dir, name, .. }) =
+            (&found.place, &state.place)
             && (union.is_upper(new) || !union.is_upper(dir))
-            // Data that is with its file by now stays there.
-            && !(union.is_upper(dir) && data.is_none() && new_data.is_some())
             && !(Arc::ptr_eq(new, dir) && new_name == name)
         {
             state.place = found.place.clone();

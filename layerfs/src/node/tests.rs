@@ -149,13 +149,13 @@ fn data_that_is_with_its_file_by_now_stays_there() {
     std::fs::write(stage.path("low/x"), "lower").expect("the data");
     std::fs::write(stage.path("up/x"), "").expect("a file without its own");
     std::fs::hard_link(stage.path("up/x"), stage.path("up/y")).expect("another name of it");
-    let set = |name: &str, value: &str| {
+    let set = |mark: &str, value: &str| {
         let flags = rustix::fs::XattrFlags::empty();
+        let name = stage.union.prefix.name(mark);
         rustix::fs::setxattr(stage.path("up/x"), name, value.as_bytes(), flags)
     };
-    let prefix = if rustix::process::geteuid().is_root() { "trusted" } else { "user" };
-    set(&format!("{prefix}.overlay.metacopy"), "").expect("the mark");
-    set(&format!("{prefix}.overlay.redirect"), "/x").expect("where it is");
+    set("metacopy", "").expect("the mark");
+    set("redirect", "/x").expect("where it is");
     let (moment, found) = (stage.table.moment(), stage.found("y"));
     assert!(matches!(&found.place, Place::File { data: Some(_), .. }), "its data is below");
     let node = stage.intern("x", &stage.root);

@@ -10,6 +10,8 @@ pub(super) const WINDOW: u32 = 32;
 const CHANGES: u32 = 4;
 /// So often it may be waited for in vain within a window.
 const VAIN: u32 = 8;
+/// So many requests are passed on while the client that is alone asks for nothing.
+const PASSED: u32 = 8;
 /// For how many windows it is given up, at first and at most.
 const REST: (u32, u32) = (16, 1024);
 
@@ -55,6 +57,8 @@ pub(super) struct Clients {
     pub(super) alone: bool,
     /// For whom it waits then.
     lone: u32,
+    /// How many requests were passed on since its last one.
+    passed: u32,
     /// For how many windows nobody is to.
     rest: u32,
     /// For how many the next time.
@@ -72,6 +76,7 @@ impl Default for Clients {
             vain: 0,
             alone: false,
             lone: 0,
+            passed: 0,
             rest: 0,
             next_rest: REST.0,
             beside: Beside::default(),
@@ -86,8 +91,16 @@ impl Clients {
             // Beside the ring nothing else comes over the device.
             return Turn::Stay;
         }
-        if self.alone && load == Load::Listing && client != self.lone {
-            return Turn::PassOn;
+        if client == self.lone {
+            self.passed = 0;
+        } else if self.alone && load == Load::Listing {
+            self.passed += 1;
+            if self.passed <= PASSED {
+                return Turn::PassOn;
+            }
+            // It may be gone.
+            self.forget();
+            return Turn::Leave;
         }
         self.changes += u32::from(load == Load::Data || client != self.client);
         self.client = client;
@@ -109,14 +122,19 @@ impl Clients {
         if wanted && turn == Turn::Stay { Turn::Look } else { turn }
     }
 
+    /// Waits for nobody in particular, until it is known anew who asks.
+    pub(super) fn forget(&mut self) {
+        self.alone = false;
+        (self.seen, self.changes, self.vain, self.passed) = (0, 0, 0, 0);
+    }
+
     /// Notes that nothing came; `stolen` if others had the CPU.
     pub(super) fn in_vain(&mut self, stolen: bool) {
         self.vain += if stolen { VAIN } else { 1 };
         if self.vain >= VAIN {
-            self.alone = false;
             self.rest = self.next_rest;
             self.next_rest = (self.next_rest * 2).min(REST.1);
-            (self.seen, self.changes, self.vain) = (0, 0, 0);
+            self.forget();
         }
     }
 }
@@ -204,6 +222,7 @@ mod tests {
         assert_eq!(clients.note(9, Load::Listing), Turn::Stay, "nobody is alone");
         assert!(alone(&mut clients, times(7, 2 * WINDOW)), "a single client");
         for _ in 0..2 * WINDOW {
+            clients.note(7, Load::Little);
             assert_eq!(clients.note(9, Load::Listing), Turn::PassOn, "ahead, or for somebody else");
             assert!(clients.alone, "it need not wait for that");
         }
@@ -211,6 +230,10 @@ mod tests {
         assert_eq!(clients.note(9, Load::Listing), Turn::PassOn, "after another request");
         assert!((0..4 * WINDOW).all(|_| clients.note(7, Load::Listing) != Turn::PassOn), "its own");
         assert!(clients.alone, "who does nothing but list");
+        let passed = (0..WINDOW).take_while(|_| clients.note(9, Load::Listing) == Turn::PassOn);
+        assert_eq!(passed.count(), PASSED as usize, "as long as it may still be there");
+        assert!(!clients.alone, "it is gone");
+        assert!(alone(&mut clients, times(9, 2 * WINDOW)), "the other one is alone by now");
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! that is on its CPU.
 
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crossbeam::channel::{Sender, bounded};
+use rustix::io::Errno;
 
-use super::device::answer;
+use super::device::{answer, reply};
 use crate::cpus::{self, Elsewhere};
 use crate::fs::Fs;
 use crate::wire::{Args, Header, Out};
@@ -37,7 +39,7 @@ impl Deputy {
         Arc::new(Self { fs: Arc::clone(fs), work: OnceLock::new() })
     }
 
-    /// Has a request carried out and answered; not if there is something else to do, or no thread.
+    /// Has a request carried out and answered, unless there is something else to do, or no thread.
     pub(super) fn takes(&self, device: &Arc<OwnedFd>, header: &Header, mut args: Args<'_>) -> bool {
         let Some(work) = self.work.get_or_init(|| start(Arc::clone(&self.fs))) else {
             return false;
@@ -48,16 +50,22 @@ impl Deputy {
 }
 
 fn start(fs: Arc<Fs>) -> Option<Sender<Job>> {
-    let (sender, work) = bounded::<Job>(1);
+    let (sender, work) = bounded::<Job>(0);
     let run = move || {
         // The reader that starts it may give way to a client on its CPU.
         cpus::roam();
-        let mut elsewhere = Elsewhere::default();
+        let mut elsewhere = Elsewhere::of(rustix::process::getpid());
         let mut out = Out::behind();
         for job in work {
             elsewhere.than(job.cpu);
-            answer(&fs, &job.device, &job.header, Args::new(&job.args), &mut out);
-            out.let_go();
+            let mut work = || {
+                answer(&fs, &job.device, &job.header, Args::new(&job.args), &mut out);
+                out.let_go();
+            };
+            if catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
+                // Said once more if it was said already, which the kernel takes no note of.
+                reply(&job.device, job.header.unique, -Errno::IO.raw_os_error(), &[]);
+            }
         }
     };
     let spawned = thread::Builder::new().name("layerfs-deputy".to_owned()).spawn(run);

@@ -53,7 +53,7 @@ fn head(unique: u64, error: i32, body: usize) -> [u8; OUT_HEADER] {
     head
 }
 
-fn reply(device: &OwnedFd, unique: u64, error: i32, body: &[u8]) {
+pub(super) fn reply(device: &OwnedFd, unique: u64, error: i32, body: &[u8]) {
     let head = head(unique, error, body.len());
     match rustix::io::writev(device, &[IoSlice::new(&head), IoSlice::new(body)]) {
         // ENOENT: the caller was interrupted and waits no longer.
@@ -133,27 +133,13 @@ pub(super) fn answer(
     true
 }
 
-/// What a request is to those beside it: of those that write a file's data the kernel sends several at once.
-fn load(header: &Header, mut args: Args<'_>) -> Load {
-    /// `fuse_read_in` and `fuse_write_in` begin with the handle and the place.
-    const BEFORE_SIZE: usize = 16;
-    const MUCH: u32 = 32 << 10;
-    let mut is_much =
-        || args.bytes(BEFORE_SIZE).is_ok() && args.u32().is_ok_and(|size| size >= MUCH);
-    match header.opcode {
-        op::READDIR | op::READDIRPLUS => Load::Listing,
-        op::READ if is_much() => Load::Read,
-        op::WRITE if is_much() => Load::Data,
-        _ => Load::Little,
-    }
-}
-
 /// What one reader of the device works with.
 struct Reader {
     fs: Arc<Fs>,
     device: Arc<OwnedFd>,
     duty: Option<Arc<Duty>>,
-    deputy: Arc<Deputy>,
+    /// Who carries out what this one should not; nobody if it is the only one.
+    deputy: Option<Arc<Deputy>>,
 }
 
 /// What a reader keeps from one reply to the next.
@@ -166,12 +152,37 @@ struct Desk {
 impl Reader {
     /// Carries out one request and answers it; says whether somebody may have waited for the answer.
     fn respond(&self, header: &Header, args: Args<'_>, desk: &mut Desk) -> bool {
-        self.pass_on(header, args, &mut desk.pipe)
+        self.send_along(header, args, &mut desk.pipe)
             || answer(&self.fs, &self.device, header, args, &mut desk.out)
     }
 
+    /// What a request is to those beside it: of those that write a file's data the kernel sends several at once.
+    fn load(&self, header: &Header, mut args: Args<'_>) -> Load {
+        /// `fuse_read_in` and `fuse_write_in` begin with the handle and the place.
+        const BEFORE_SIZE: usize = 16;
+        const MUCH: u32 = 32 << 10;
+        let mut is_much =
+            || args.bytes(BEFORE_SIZE).is_ok() && args.u32().is_ok_and(|size| size >= MUCH);
+        match header.opcode {
+            op::READDIR | op::READDIRPLUS if self.deputy.is_some() => Load::Listing,
+            op::READ if is_much() => Load::Read,
+            op::WRITE if is_much() => Load::Data,
+            _ => Load::Little,
+        }
+    }
+
+    /// Has somebody else carry a request out; if nobody can, others have to read meanwhile.
+    fn pass_on(&self, header: &Header, args: Args<'_>, duty: &Duty) -> bool {
+        let takes = |deputy: &Arc<Deputy>| deputy.takes(&self.device, header, args);
+        let taken = self.deputy.as_ref().is_some_and(takes);
+        if !taken {
+            duty.call_back();
+        }
+        taken
+    }
+
     /// Answers a long read through a pipe; says whether it did.
-    fn pass_on(&self, header: &Header, args: Args<'_>, pipe: &mut Option<Pipe>) -> bool {
+    fn send_along(&self, header: &Header, args: Args<'_>, pipe: &mut Option<Pipe>) -> bool {
         if header.opcode != op::READ {
             return false;
         }
@@ -218,9 +229,9 @@ impl Reader {
                 continue;
             };
             let long = self.fs.effort(&header, args) != Effort::Quick;
-            let load = load(&header, args);
+            let load = self.load(&header, args);
             let turn = duty.take(header.pid, load, long);
-            let passed_on = turn == Turn::PassOn && self.deputy.takes(&self.device, &header, args);
+            let passed_on = turn == Turn::PassOn && self.pass_on(&header, args, duty);
             if seat.is_kept() {
                 seat.leave();
                 duty.kept();
@@ -271,7 +282,7 @@ impl<G: Fn() + Copy + Send + 'static> Crew<G> {
     pub(super) fn read_device(&self, number: usize) -> Result<()> {
         let device = if number == 0 { Arc::clone(&self.device) } else { channel(&self.device) };
         let (fs, duty) = (Arc::clone(&self.fs), self.duty.clone());
-        let reader = Reader { fs, device, duty, deputy: Arc::clone(&self.deputy) };
+        let reader = Reader { fs, device, duty, deputy: self.deputy.clone() };
         self.spawn(format!("layerfs-{number}"), move || {
             reader.serve().map(|()| true).map_err(|error| Failure("read", error))
         })

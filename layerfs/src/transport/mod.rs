@@ -78,8 +78,8 @@ struct Crew<G> {
     failed: Arc<AtomicBool>,
     /// Which readers of the device wait, and how; none where all sleep.
     duty: Option<Arc<Duty>>,
-    /// Who carries out what a reader should not.
-    deputy: Arc<Deputy>,
+    /// Who carries out what a reader of the device should not; nobody where one thread is to do everything.
+    deputy: Option<Arc<Deputy>>,
     /// Whether a ring's thread gives way to its clients.
     polite: bool,
     gone: G,
@@ -208,7 +208,7 @@ impl Session {
         let parallel = thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
         let duty = (self.spin && parallel).then(Arc::default);
         let fs = Arc::clone(&self.fs);
-        let deputy = Deputy::new(&fs);
+        let deputy = (self.threads > 1 && duty.is_some()).then(|| Deputy::new(&fs));
         let crew = Crew { fs, device, ends: sender, failed, duty, deputy, polite: self.spin, gone };
         crew.read_device(0)?;
         let mut running = Running { connection: Connection::of(point), ends, over_ring: false };

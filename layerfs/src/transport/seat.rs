@@ -73,7 +73,7 @@ impl Seat {
         self.taken.as_mut().is_some_and(|(_, polite)| polite.note())
     }
 
-    /// Moves this thread to the CPU of a client; says whether it was on another, or cannot tell.
+    /// Moves this thread to the CPU of a client; says whether it had a seat on another, or cannot tell.
     pub(super) fn join(&mut self, client: u32) -> bool {
         let Some(cpu) = cpus::of_thread(client) else {
             self.leave();
@@ -82,12 +82,18 @@ impl Seat {
         if self.taken.as_ref().is_some_and(|(at, _)| *at == cpu) {
             return false;
         }
+        let apart = self.taken.is_some();
         let polite = self.taken.take().map(|(_, polite)| polite).or_else(Polite::begin);
         match (polite, cpus::stay_on(cpu)) {
-            (Some(polite), Ok(())) => self.taken = Some((cpu, polite)),
-            _ => cpus::roam(),
+            (Some(polite), Ok(())) => {
+                self.taken = Some((cpu, polite));
+                apart
+            }
+            _ => {
+                cpus::roam();
+                true
+            }
         }
-        true
     }
 
     /// Lets this thread run anywhere, and as threads do.
@@ -136,9 +142,10 @@ mod tests {
         std::thread::spawn(|| {
             let mut seat = Seat::default();
             let own = u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
-            assert!(seat.join(own), "it had none");
             // Not without the right to take it back.
+            let apart = seat.join(own);
             assert_eq!(seat.is_taken(), cow_sys::schedule::gives_way());
+            assert_eq!(apart, !seat.is_taken(), "it had none that was on another CPU");
             if seat.is_taken() {
                 assert!(!seat.join(own), "it is there");
             }

@@ -82,6 +82,8 @@ impl Duty {
     pub(super) fn take(&self, client: u32, load: Load, long: bool) -> Turn {
         self.change(|state| {
             state.waiting -= 1;
+            // Who reads anyway is not to be spared.
+            let load = if state.long > 0 && load == Load::Listing { Load::Little } else { load };
             state.long += usize::from(long);
             state.clients.note(client, load)
         })
@@ -95,6 +97,11 @@ impl Duty {
     /// Notes that this thread was kept from running where the client is.
     pub(super) fn kept(&self) {
         self.change(|state| state.clients.beside.give_up());
+    }
+
+    /// Calls all back, since the reader on duty has to do what it cannot pass on.
+    pub(super) fn call_back(&self) {
+        self.change(|state| state.clients.forget());
     }
 
     /// Notes that a request was carried out, and says how to wait for the next; who is not needed stays here
