@@ -117,6 +117,7 @@ fn pass_on(wishes: &Receiver<Wish>, point: &Path) -> io::Result<()> {
         // It begins where this thread may run.
         elsewhere.than(None);
         let mut fresh = Lister::start(point)?;
+        elsewhere.than(wish.cpu);
         // A second failure is told by its exit code, the next time.
         let _ = fresh.list(wish);
         process = Some(fresh);

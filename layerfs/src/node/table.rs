@@ -198,9 +198,9 @@ impl Table {
         }
         let mut state = node.state();
         let is_filled = matches!((&found.place, &state.place), (
-            Place::File { data: Some(_), .. },
+            Place::File { dir: new, data: Some(_), .. },
             Place::File { dir, data: None, .. },
-        ) if union.is_upper(dir));
+        ) if union.is_upper(new) && union.is_upper(dir));
         if is_filled {
             // Its data is with it by now: this was found before.
             return;

@@ -12,6 +12,8 @@ const CHANGES: u32 = 4;
 const VAIN: u32 = 8;
 /// So many requests are passed on while the client that is alone asks for nothing.
 const PASSED: u32 = 8;
+/// And so many in a row of one other make that one the client that is alone.
+const SUCCEEDS: u32 = 4;
 /// For how many windows it is given up, at first and at most.
 const REST: (u32, u32) = (16, 1024);
 
@@ -57,7 +59,11 @@ pub(super) struct Clients {
     pub(super) alone: bool,
     /// For whom it waits then.
     lone: u32,
-    /// How many requests were passed on since its last one.
+    /// Who may have made more than half of the requests of this window, and by how many it leads.
+    most: (u32, u32),
+    /// Who asked last since the one that is alone did, and how often in a row.
+    other: (u32, u32),
+    /// How many requests were passed on since then.
     passed: u32,
     /// For how many windows nobody is to.
     rest: u32,
@@ -76,6 +82,8 @@ impl Default for Clients {
             vain: 0,
             alone: false,
             lone: 0,
+            most: (0, 0),
+            other: (0, 0),
             passed: 0,
             rest: 0,
             next_rest: REST.0,
@@ -91,17 +99,20 @@ impl Clients {
             // Beside the ring nothing else comes over the device.
             return Turn::Stay;
         }
-        if client == self.lone {
-            self.passed = 0;
-        } else if self.alone && load == Load::Listing {
+        if !self.is_lone(client) && self.alone && load == Load::Listing {
             self.passed += 1;
             if self.passed <= PASSED {
                 return Turn::PassOn;
             }
-            // It may be gone.
+            // It may be gone, and several ask.
             self.forget();
             return Turn::Leave;
         }
+        self.most = match self.most {
+            (most, lead) if most == client => (most, lead + 1),
+            (_, 0) => (client, 1),
+            (most, lead) => (most, lead - 1),
+        };
         self.changes += u32::from(load == Load::Data || client != self.client);
         self.client = client;
         self.seen += 1;
@@ -116,15 +127,37 @@ impl Clients {
         }
         self.rest = self.rest.saturating_sub(1);
         self.alone = one && self.rest == 0;
-        self.lone = client;
+        if self.lone != self.most.0 {
+            self.make_lone(self.most.0);
+        }
+        self.most = (0, 0);
         (self.seen, self.changes, self.vain) = (0, 0, 0);
         let wanted = self.alone && self.beside.is_wanted();
         if wanted && turn == Turn::Stay { Turn::Look } else { turn }
     }
 
+    fn make_lone(&mut self, client: u32) {
+        self.lone = client;
+        self.other = (0, 0);
+        self.passed = 0;
+    }
+
+    /// Whether a request is of the client that is alone, or of one that has taken its place.
+    fn is_lone(&mut self, client: u32) -> bool {
+        self.other = match self.other {
+            (other, times) if other == client => (other, times + 1),
+            _ => (client, 1),
+        };
+        if client == self.lone || self.other.1 > SUCCEEDS {
+            self.make_lone(client);
+        }
+        client == self.lone
+    }
+
     /// Waits for nobody in particular, until it is known anew who asks.
     pub(super) fn forget(&mut self) {
         self.alone = false;
+        self.most = (0, 0);
         (self.seen, self.changes, self.vain, self.passed) = (0, 0, 0, 0);
     }
 
@@ -230,10 +263,23 @@ mod tests {
         assert_eq!(clients.note(9, Load::Listing), Turn::PassOn, "after another request");
         assert!((0..4 * WINDOW).all(|_| clients.note(7, Load::Listing) != Turn::PassOn), "its own");
         assert!(clients.alone, "who does nothing but list");
-        let passed = (0..WINDOW).take_while(|_| clients.note(9, Load::Listing) == Turn::PassOn);
-        assert_eq!(passed.count(), PASSED as usize, "as long as it may still be there");
-        assert!(!clients.alone, "it is gone");
-        assert!(alone(&mut clients, times(9, 2 * WINDOW)), "the other one is alone by now");
+        let lists = |clients: &mut Clients, others: &[u32]| {
+            let mut others = others.iter().cycle().take(WINDOW as usize);
+            others.position(|other| clients.note(*other, Load::Listing) != Turn::PassOn)
+        };
+        assert_eq!(lists(&mut clients, &[9]), Some(SUCCEEDS as usize), "one takes its place");
+        assert!(clients.alone && clients.lone == 9, "and is waited for");
+        assert_eq!(lists(&mut clients, &[7, 8]), Some(PASSED as usize), "two do not");
+        assert!(!clients.alone, "nobody is waited for");
+        assert!(alone(&mut clients, times(8, 2 * WINDOW)), "one of them is alone by now");
+    }
+
+    #[test]
+    fn who_asks_most_is_the_one_that_is_alone() {
+        let mut clients = Clients::default();
+        assert!(alone(&mut clients, times(7, WINDOW - 1).chain([9])), "one of another at the end");
+        assert_eq!(clients.note(7, Load::Listing), Turn::Stay, "its own listing");
+        assert_eq!(clients.note(9, Load::Listing), Turn::PassOn, "that of the other");
     }
 
     #[test]

@@ -6,13 +6,14 @@
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crossbeam::channel::{Sender, bounded};
-use rustix::io::Errno;
 
-use super::device::{answer, reply};
+use super::carry_out;
+use super::device::send;
 use crate::cpus::{self, Elsewhere};
 use crate::fs::Fs;
 use crate::wire::{Args, Header, Out};
@@ -32,45 +33,57 @@ struct Job {
 pub(super) struct Deputy {
     fs: Arc<Fs>,
     work: OnceLock<Option<Sender<Job>>>,
+    /// Whether it has a request that is not answered yet.
+    busy: Arc<AtomicBool>,
 }
 
 impl Deputy {
     pub(super) fn new(fs: &Arc<Fs>) -> Arc<Self> {
-        Arc::new(Self { fs: Arc::clone(fs), work: OnceLock::new() })
+        Arc::new(Self { fs: Arc::clone(fs), work: OnceLock::new(), busy: Arc::default() })
     }
 
     /// Has a request carried out and answered, unless there is something else to do, or no thread.
     pub(super) fn takes(&self, device: &Arc<OwnedFd>, header: &Header, mut args: Args<'_>) -> bool {
-        let Some(work) = self.work.get_or_init(|| start(Arc::clone(&self.fs))) else {
+        let Some(work) = self.work.get_or_init(|| self.start()) else { return false };
+        if self.busy.swap(true, Ordering::AcqRel) {
             return false;
-        };
-        let (args, cpu) = (args.rest().to_vec(), cpus::given_way());
-        work.try_send(Job { device: Arc::clone(device), header: *header, args, cpu }).is_ok()
-    }
-}
-
-fn start(fs: Arc<Fs>) -> Option<Sender<Job>> {
-    let (sender, work) = bounded::<Job>(0);
-    let run = move || {
-        // The reader that starts it may give way to a client on its CPU.
-        cpus::roam();
-        let mut elsewhere = Elsewhere::of(rustix::process::getpid());
-        let mut out = Out::behind();
-        for job in work {
-            elsewhere.than(job.cpu);
-            let mut work = || {
-                answer(&fs, &job.device, &job.header, Args::new(&job.args), &mut out);
-                out.let_go();
-            };
-            if catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
-                // Said once more if it was said already, which the kernel takes no note of.
-                reply(&job.device, job.header.unique, -Errno::IO.raw_os_error(), &[]);
-            }
         }
-    };
-    let spawned = thread::Builder::new().name("layerfs-deputy".to_owned()).spawn(run);
-    if let Err(error) = &spawned {
-        tracing::debug!(%error, "the readers do everything themselves");
+        let (args, cpu) = (args.rest().to_vec(), cpus::given_way());
+        let job = Job { device: Arc::clone(device), header: *header, args, cpu };
+        let taken = work.try_send(job).is_ok();
+        if !taken {
+            self.busy.store(false, Ordering::Release);
+        }
+        taken
     }
-    spawned.is_ok().then_some(sender)
+
+    fn start(&self) -> Option<Sender<Job>> {
+        // One more is there while the last reply is on its way.
+        let (sender, work) = bounded::<Job>(1);
+        let (fs, busy) = (Arc::clone(&self.fs), Arc::clone(&self.busy));
+        let run = move || {
+            // The reader that starts it may give way to a client on its CPU.
+            cpus::roam();
+            let mut elsewhere = Elsewhere::of(rustix::process::getpid());
+            let mut out = Out::behind();
+            for job in work {
+                elsewhere.than(job.cpu);
+                let answer = carry_out(&fs, &job.header, Args::new(&job.args), &mut out);
+                // Before somebody who gets the answer can ask for more.
+                busy.store(false, Ordering::Release);
+                let end = || {
+                    send(&job.device, &job.header, answer, &out);
+                    out.let_go();
+                };
+                if catch_unwind(AssertUnwindSafe(end)).is_err() {
+                    tracing::error!(node = job.header.node, "a reply panicked");
+                }
+            }
+        };
+        let spawned = thread::Builder::new().name("layerfs-deputy".to_owned()).spawn(run);
+        if let Err(error) = &spawned {
+            tracing::debug!(%error, "the readers do everything themselves");
+        }
+        spawned.is_ok().then_some(sender)
+    }
 }

@@ -53,7 +53,7 @@ fn head(unique: u64, error: i32, body: usize) -> [u8; OUT_HEADER] {
     head
 }
 
-pub(super) fn reply(device: &OwnedFd, unique: u64, error: i32, body: &[u8]) {
+fn reply(device: &OwnedFd, unique: u64, error: i32, body: &[u8]) {
     let head = head(unique, error, body.len());
     match rustix::io::writev(device, &[IoSlice::new(&head), IoSlice::new(body)]) {
         // ENOENT: the caller was interrupted and waits no longer.
@@ -118,14 +118,14 @@ pub(super) fn handshake<T>(
 }
 
 /// Carries out one request and answers it; says whether somebody may have waited for the answer.
-pub(super) fn answer(
-    fs: &Fs,
-    device: &OwnedFd,
-    header: &Header,
-    args: Args<'_>,
-    out: &mut Out,
-) -> bool {
-    match carry_out(fs, header, args, out) {
+fn answer(fs: &Fs, device: &OwnedFd, header: &Header, args: Args<'_>, out: &mut Out) -> bool {
+    let answer = carry_out(fs, header, args, out);
+    send(device, header, answer, out)
+}
+
+/// Sends what a request came to; says whether somebody may have waited for it.
+pub(super) fn send(device: &OwnedFd, header: &Header, answer: Answer, out: &Out) -> bool {
+    match answer {
         Answer::Silent => return false,
         Answer::Done => reply(device, header.unique, 0, out.as_bytes()),
         Answer::Failed(error) => reply(device, header.unique, -error.raw_os_error(), &[]),
@@ -238,8 +238,10 @@ impl Reader {
             } else if long || turn == Turn::Leave || turn == Turn::PassOn && !passed_on {
                 // It may need more of a CPU than somebody who gives way can have, or one of its own.
                 seat.leave();
-            } else if turn == Turn::Look {
-                duty.moved(seat.join(header.pid));
+            } else if turn == Turn::Look
+                && let Some(apart) = seat.join(header.pid)
+            {
+                duty.moved(apart);
             }
             if passed_on {
                 Stats::add(&self.fs.stats.passed_on);
@@ -259,7 +261,7 @@ impl Reader {
             if wait == Wait::Asleep {
                 seat.leave();
             }
-            let awake = wait == Wait::Awake && !seat.is_taken();
+            let awake = wait == Wait::Awake && !seat.is_taken() && !passed_on;
             if !(awake && duty.wait_awake(&self.device, &self.fs.stats)) {
                 desk.out.let_go();
             }

@@ -73,16 +73,17 @@ impl Seat {
         self.taken.as_mut().is_some_and(|(_, polite)| polite.note())
     }
 
-    /// Moves this thread to the CPU of a client; says whether it had a seat on another, or cannot tell.
-    pub(super) fn join(&mut self, client: u32) -> bool {
+    /// Moves this thread to the CPU of a client; says whether its seat was on another. A seat that cannot be had
+    /// counts as such a one; if it had none there is nothing to say.
+    pub(super) fn join(&mut self, client: u32) -> Option<bool> {
         let Some(cpu) = cpus::of_thread(client) else {
             self.leave();
-            return true;
+            return Some(true);
         };
         if self.taken.as_ref().is_some_and(|(at, _)| *at == cpu) {
-            return false;
+            return Some(false);
         }
-        let apart = self.taken.is_some();
+        let apart = self.taken.is_some().then_some(true);
         let polite = self.taken.take().map(|(_, polite)| polite).or_else(Polite::begin);
         match (polite, cpus::stay_on(cpu)) {
             (Some(polite), Ok(())) => {
@@ -91,7 +92,7 @@ impl Seat {
             }
             _ => {
                 cpus::roam();
-                true
+                Some(true)
             }
         }
     }
@@ -145,11 +146,11 @@ mod tests {
             // Not without the right to take it back.
             let apart = seat.join(own);
             assert_eq!(seat.is_taken(), cow_sys::schedule::gives_way());
-            assert_eq!(apart, !seat.is_taken(), "it had none that was on another CPU");
+            assert_eq!(apart, (!seat.is_taken()).then_some(true), "it had none before");
             if seat.is_taken() {
-                assert!(!seat.join(own), "it is there");
+                assert_eq!(seat.join(own), Some(false), "it is there");
             }
-            assert!(seat.join(u32::MAX), "nobody");
+            assert_eq!(seat.join(u32::MAX), Some(true), "nobody");
             assert!(!seat.is_taken() && !cow_sys::schedule::gives_way(), "as before");
         })
         .join()

@@ -82,10 +82,12 @@ impl Duty {
     pub(super) fn take(&self, client: u32, load: Load, long: bool) -> Turn {
         self.change(|state| {
             state.waiting -= 1;
-            // Who reads anyway is not to be spared.
-            let load = if state.long > 0 && load == Load::Listing { Load::Little } else { load };
+            let all_read = state.long > 0;
             state.long += usize::from(long);
-            state.clients.note(client, load)
+            match load {
+                Load::Listing if all_read => Turn::Stay,
+                _ => state.clients.note(client, load),
+            }
         })
     }
 
