@@ -132,7 +132,7 @@ impl Clients {
         }
         self.most = (0, 0);
         (self.seen, self.changes, self.vain) = (0, 0, 0);
-        let wanted = self.alone && self.beside.is_wanted();
+        let wanted = self.alone && self.beside.is_wanted() && client == self.lone;
         if wanted && turn == Turn::Stay { Turn::Look } else { turn }
     }
 
