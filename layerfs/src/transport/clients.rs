@@ -57,10 +57,8 @@ pub(super) struct Clients {
     vain: u32,
     /// Whether one reader is to wait awake, alone.
     pub(super) alone: bool,
-    /// For whom it waits then.
+    /// For whom it waits then: who asked last for several things in a row, as somebody has in each window of a single client.
     lone: u32,
-    /// Who may have made more than half of the requests of this window, and by how many it leads.
-    most: (u32, u32),
     /// Who asked last since the one that is alone did, and how often in a row.
     other: (u32, u32),
     /// How many requests were passed on since then.
@@ -82,7 +80,6 @@ impl Default for Clients {
             vain: 0,
             alone: false,
             lone: 0,
-            most: (0, 0),
             other: (0, 0),
             passed: 0,
             rest: 0,
@@ -99,7 +96,9 @@ impl Clients {
             // Beside the ring nothing else comes over the device.
             return Turn::Stay;
         }
-        if !self.is_lone(client) && self.alone && load == Load::Listing {
+        // Who looked the directory up just before is rather a successor than somebody beside the client.
+        let beside = !self.is_lone(client) && client != self.client;
+        if beside && self.alone && load == Load::Listing {
             self.passed += 1;
             if self.passed <= PASSED {
                 return Turn::PassOn;
@@ -108,11 +107,6 @@ impl Clients {
             self.forget();
             return Turn::Leave;
         }
-        self.most = match self.most {
-            (most, lead) if most == client => (most, lead + 1),
-            (_, 0) => (client, 1),
-            (most, lead) => (most, lead - 1),
-        };
         self.changes += u32::from(load == Load::Data || client != self.client);
         self.client = client;
         self.seen += 1;
@@ -127,10 +121,6 @@ impl Clients {
         }
         self.rest = self.rest.saturating_sub(1);
         self.alone = one && self.rest == 0;
-        if self.lone != self.most.0 {
-            self.make_lone(self.most.0);
-        }
-        self.most = (0, 0);
         (self.seen, self.changes, self.vain) = (0, 0, 0);
         let wanted = self.alone && self.beside.is_wanted() && client == self.lone;
         if wanted && turn == Turn::Stay { Turn::Look } else { turn }
@@ -157,7 +147,6 @@ impl Clients {
     /// Waits for nobody in particular, until it is known anew who asks.
     pub(super) fn forget(&mut self) {
         self.alone = false;
-        self.most = (0, 0);
         (self.seen, self.changes, self.vain, self.passed) = (0, 0, 0, 0);
     }
 
@@ -260,7 +249,10 @@ mod tests {
             assert!(clients.alone, "it need not wait for that");
         }
         clients.note(9, Load::Little);
-        assert_eq!(clients.note(9, Load::Listing), Turn::PassOn, "after another request");
+        clients.note(7, Load::Little);
+        assert_eq!(clients.note(9, Load::Listing), Turn::PassOn, "while it goes on asking");
+        clients.note(9, Load::Little);
+        assert_eq!(clients.note(9, Load::Listing), Turn::Stay, "it seems to be gone");
         assert!((0..4 * WINDOW).all(|_| clients.note(7, Load::Listing) != Turn::PassOn), "its own");
         assert!(clients.alone, "who does nothing but list");
         let lists = |clients: &mut Clients, others: &[u32]| {
@@ -275,11 +267,16 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_most_is_the_one_that_is_alone() {
+    fn who_asks_in_a_row_is_the_one_that_is_alone() {
         let mut clients = Clients::default();
         assert!(alone(&mut clients, times(7, WINDOW - 1).chain([9])), "one of another at the end");
-        assert_eq!(clients.note(7, Load::Listing), Turn::Stay, "its own listing");
-        assert_eq!(clients.note(9, Load::Listing), Turn::PassOn, "that of the other");
+        assert_eq!(clients.lone, 7, "which does not change who is waited for");
+        let mut clients = Clients::default();
+        assert!(alone(&mut clients, times(7, WINDOW + 20)), "a client");
+        assert!(alone(&mut clients, times(9, 11)), "and one that comes after it");
+        assert_eq!(clients.note(9, Load::Little), Turn::Look, "is looked for");
+        assert_eq!(clients.note(9, Load::Listing), Turn::Stay, "its own listing");
+        assert_eq!(clients.note(7, Load::Listing), Turn::PassOn, "that of another");
     }
 
     #[test]

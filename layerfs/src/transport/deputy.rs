@@ -33,7 +33,7 @@ struct Job {
 pub(super) struct Deputy {
     fs: Arc<Fs>,
     work: OnceLock<Option<Sender<Job>>>,
-    /// Whether it has a request that is not answered yet.
+    /// Whether it has a request that is not carried out yet.
     busy: Arc<AtomicBool>,
 }
 

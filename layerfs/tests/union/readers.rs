@@ -150,6 +150,8 @@ fn root_what_another_lists_does_not_take_the_reader_from_its_client() {
         for name in 0..NAMES {
             fs::write(dir.join(name.to_string()), vec![b'x'; name]).expect("a file");
         }
+        // The other one asks for nothing but the listing.
+        fs::metadata(&dir).expect("its attributes");
         ask(&point, "one", round * 100..(round + 1) * 100);
         std::thread::scope(|scope| scope.spawn(|| list(round)).join().expect("another client"));
         counter(server, "passed on") > 0 && off_duty(&readers) == 3
