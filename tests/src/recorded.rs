@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -57,6 +58,8 @@ pub struct Recorded {
     /// The disk as it was before the first write that is remembered.
     before: PathBuf,
     mounted: PathBuf,
+    /// How often it was cut.
+    cuts: AtomicUsize,
     session: Option<BackgroundSession>,
     root: TempRoot,
 }
@@ -81,7 +84,8 @@ impl Recorded {
         let shared = Arc::new(Shared { file, size: mib << 20, log: Mutex::default() });
         let server = Server(Arc::clone(&shared));
         let session = fuser::spawn_mount(server, &served, &Config::default()).expect("fuse");
-        let recorded = Self { shared, before, mounted, session: Some(session), root };
+        let (session, cuts) = (Some(session), AtomicUsize::new(0));
+        let recorded = Self { shared, before, mounted, cuts, session, root };
         let mut mount = Command::new("mount");
         mount.args(["-t", fs, "-o", "loop"]).arg(served.join(NAME));
         mount.arg(&recorded.mounted).finish().ok();
@@ -111,13 +115,19 @@ impl Recorded {
     }
 
     /// Makes a disk as a power cut at a point leaves it; `keeps` decides for each sector that was written
-    /// since the last flush whether it came to the disk.
+    /// since the last flush whether it came to the disk. The one before is removed.
     ///
     /// # Panics
     /// When it cannot be written.
     pub fn cut(&self, at: usize, mut keeps: impl FnMut() -> bool) -> PathBuf {
-        let disk = self.root.join("cut");
+        // Never the same file: the loop device of the last one may let go of it a moment later, and whoever
+        // mounts the file again gets that device, with what it has in memory.
+        let number = self.cuts.fetch_add(1, Ordering::Relaxed);
+        let disk = self.root.join(format!("cut-{number}"));
         sparse_copy(&self.before, &disk);
+        if let Some(last) = number.checked_sub(1) {
+            let _ = fs::remove_file(self.root.join(format!("cut-{last}")));
+        }
         let file = File::options().write(true).open(&disk).expect("the disk");
         let log = self.shared.log();
         let flushed = log[..at].iter().rposition(|event| matches!(event, Event::Flush));
