@@ -2,8 +2,8 @@
 //!
 //! A `READDIRPLUS` tells of hundreds of names, each of which has to be looked up in the layers, and its one
 //! client waits for all of them. So other threads begin at the end of the names, while the one that answers
-//! goes through them from the beginning. It never waits for the others: what they have not finished when it gets there
-//! it looks up itself, so that they cost next to nothing where every CPU is taken.
+//! goes through them from the beginning. What they have not finished when it gets there it looks up itself, so that they
+//! cost next to nothing where every CPU is taken.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};

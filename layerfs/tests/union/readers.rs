@@ -70,6 +70,15 @@ fn until(what: &str, mut is_so: impl FnMut(u32) -> bool) {
     }
 }
 
+/// A mount over the device with these options, its server and the four threads that read.
+fn four_readers(stage: &mut Stage, options: &str) -> (PathBuf, u32, Vec<PathBuf>) {
+    let point = stage.background("m", &format!("transport=device,threads=4,{options}"));
+    let server = server_of(&point).expect("the serving process");
+    // The mount is there before the last of them is.
+    until("four readers", |_| threads(server, "layerfs-").len() == 4);
+    (point, server, threads(server, "layerfs-"))
+}
+
 #[test]
 fn root_one_reader_waits_for_a_single_client() {
     if !may_mount() || !has_cpus() {
@@ -77,11 +86,7 @@ fn root_one_reader_waits_for_a_single_client() {
     }
     let mut stage = Stage::new();
     let layers = stage.layers(&["low"], "top");
-    let point = stage.background("m", &format!("transport=device,threads=4,{layers}"));
-    let server = server_of(&point).expect("the serving process");
-    // The mount is there before the last of them is.
-    until("four readers", |_| threads(server, "layerfs-").len() == 4);
-    let readers = threads(server, "layerfs-");
+    let (point, server, readers) = four_readers(&mut stage, &layers);
     // It is given up for a while whenever this machine has something else to do.
     until("a single client leaves one reader on duty", |round| {
         ask(&point, "one", round * 100..(round + 1) * 100);
@@ -129,12 +134,9 @@ fn root_what_another_lists_does_not_take_the_reader_from_its_client() {
         return;
     }
     let mut stage = Stage::new();
-    let layers = stage.layers(&["low"], "top");
     // Nothing but what is asked for here is listed.
-    let point = stage.background("m", &format!("transport=device,threads=4,prefetch=0,{layers}"));
-    let server = server_of(&point).expect("the serving process");
-    until("four readers", |_| threads(server, "layerfs-").len() == 4);
-    let readers = threads(server, "layerfs-");
+    let options = format!("prefetch=0,{}", stage.layers(&["low"], "top"));
+    let (point, server, readers) = four_readers(&mut stage, &options);
     let list = |dir: u32| {
         let sizes = fs::read_dir(point.join(dir.to_string())).expect("a listing").map(|entry| {
             let entry = entry.expect("a name");
