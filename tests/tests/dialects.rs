@@ -36,8 +36,8 @@ impl Docker {
             "POST {path} HTTP/1.1\r\nhost: /run/docker/plugins/layerd.sock\r\nconnection: close\r\n\
              content-length: {length}\r\n\r\n"
         );
-        // The daemon may refuse and close before it has read everything.
-        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        stream.write_all(head.as_bytes()).expect("the head is taken");
+        stream.write_all(body).expect("the body is taken, even that of what is refused");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer within the time");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
@@ -97,6 +97,52 @@ fn malformed_requests_are_refused() {
     assert_eq!(status, 404, "{answer}");
     docker.ok("Create", &json!({ "ID": "a", "Parent": "", "MountLabel": "", "New": [1] }));
     assert!(docker.exists("a"), "unknown fields do not matter");
+}
+
+/// A client writes head and body by two writes, and an answer may be known before the second.
+#[test]
+fn a_body_that_nobody_asks_for_is_taken_all_the_same() {
+    let (_daemon, docker) = start();
+    let mut stream = docker.connect();
+    let paths = [
+        ("/v1/gc", 200),
+        ("/v1/no-such-call", 404),
+        ("/GraphDriver.Capabilities", 200),
+        ("/GraphDriver.ApplyDiff", 400),
+    ];
+    for (path, status) in paths {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("a head");
+        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a time-out");
+        let early = stream.read(&mut [0]).map_err(|e| e.kind());
+        assert_eq!(early, Err(ErrorKind::WouldBlock), "{path}: no answer before the body is there");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream.write_all(b"{}").unwrap_or_else(|e| panic!("{path}: the body is refused: {e}"));
+        let (found, answer) = read_answer(&mut stream);
+        assert_eq!(found, status, "{path}: {answer}");
+    }
+    stream
+        .write_all(b"POST /v1/gc HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+        .expect("a head");
+    let (status, answer) = read_answer(&mut stream);
+    assert_eq!(status, 200, "a body that never comes is not waited for: {answer}");
+    assert_eq!(stream.read(&mut [0]).expect("an end"), 0, "but the connection has no more use");
+}
+
+/// One answer on a connection that is kept.
+fn read_answer(stream: &mut UnixStream) -> (u16, String) {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(char::from(byte[0]));
+    }
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.and_then(|length| length.parse().ok()).expect("a length");
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("a body");
+    (status, String::from_utf8(body).expect("text"))
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! | an HTTP/1 head | 64 KiB |
 //! | an HTTP/2 header list | 16 KiB |
 //! | requests at once on one HTTP/2 connection | 128 |
-//! | a request's body | see `extract` |
+//! | a request's body | see `extract` and `leftover` |
 //! | calls of the store at once | see `server` |
 //! | layer tars at once | see `docker::streams` |
 //!
@@ -38,6 +38,7 @@ use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::crowd::{Crowd, Member, UnderWay};
+use super::leftover;
 use super::listen::Listener;
 
 const CONNECTIONS: usize = 1024;
@@ -195,8 +196,13 @@ fn service(
             "request"
         );
         let under_way = member.request();
+        let (request, leftover) = leftover::lend(request);
         let answer = router.call(request);
-        Box::pin(async move { answer.await.map(|answer| until_sent(answer, under_way)) })
+        Box::pin(async move {
+            let answer = answer.await;
+            leftover.read().await;
+            answer.map(|answer| until_sent(answer, under_way))
+        })
     }
 }
 

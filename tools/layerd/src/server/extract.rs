@@ -19,8 +19,6 @@ use super::error::ApiError;
 use crate::error::ErrorKind;
 
 const BODY_LIMIT: usize = 1 << 20;
-/// How much of a body that is too long is read all the same.
-const BODY_DRAINED: usize = 16 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One JSON object, as a request's body or an answer's.
@@ -37,23 +35,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-/// Reads a body to its end. Of one that is too long the rest is read and dropped, within reason: a
-/// connection that is closed with bytes unread loses the answer on its way.
+/// Reads a body to its end. Of one that is too long the rest is left, see `leftover`.
 async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
     let mut chunks = body.into_data_stream();
-    let (mut bytes, mut length) = (Vec::new(), 0);
+    let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| {
             ApiError::new(ErrorKind::InvalidArgument, format!("the body: {error}"))
         })?;
-        length += chunk.len();
-        if length <= BODY_LIMIT {
-            bytes.extend_from_slice(&chunk);
-        } else if length > BODY_DRAINED {
-            break;
+        if bytes.len() + chunk.len() > BODY_LIMIT {
+            return Err(too_long());
         }
+        bytes.extend_from_slice(&chunk);
     }
-    if length > BODY_LIMIT { Err(too_long()) } else { Ok(bytes) }
+    Ok(bytes)
 }
 
 /// An error names the field that it is about.

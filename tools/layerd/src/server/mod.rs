@@ -10,6 +10,7 @@ mod docker;
 mod error;
 mod extract;
 mod grpc;
+mod leftover;
 mod listen;
 mod observe;
 mod plugin;
