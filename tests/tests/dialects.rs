@@ -125,8 +125,26 @@ fn a_body_that_nobody_asks_for_is_taken_all_the_same() {
         .write_all(b"POST /v1/gc HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
         .expect("a head");
     let (status, answer) = read_answer(&mut stream);
-    assert_eq!(status, 200, "a body that never comes is not waited for: {answer}");
+    assert_eq!(status, 200, "a body that never comes is not waited for long: {answer}");
     assert_eq!(stream.read(&mut [0]).expect("an end"), 0, "but the connection has no more use");
+}
+
+#[test]
+fn a_body_that_was_asked_for_is_taken_though_it_is_too_long() {
+    let (_daemon, docker) = start();
+    let mut stream = docker.connect();
+    let head = "POST /v1/prune HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
+                content-length: 4194304\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("a head");
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).expect("the daemon asks for the body");
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(&vec![b' '; 4 << 20]).expect("the body is taken");
+    let (status, answer) = read_answer(&mut stream);
+    assert_eq!(status, 413, "{answer}");
+    stream.write_all(b"POST /v1/gc HTTP/1.1\r\nhost: x\r\n\r\n").expect("another request");
+    let (status, answer) = read_answer(&mut stream);
+    assert_eq!(status, 200, "{answer}");
 }
 
 /// One answer on a connection that is kept.

@@ -27,6 +27,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::Service as _;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -199,9 +200,11 @@ fn service(
         let (request, leftover) = leftover::lend(request);
         let answer = router.call(request);
         Box::pin(async move {
-            let answer = answer.await;
-            leftover.read().await;
-            answer.map(|answer| until_sent(answer, under_way))
+            let mut answer = answer.await?;
+            if !leftover.read().await {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(until_sent(answer, under_way))
         })
     }
 }

@@ -1,9 +1,10 @@
 //! Who is connected, who has been idle the longest, and who is told to go.
 //!
-//! A client may keep a connection for as long as it likes, as containerd does, so idle ones are not
-//! closed for being idle. They are closed when there is no room for another client: then the one that
-//! has been idle the longest goes, as a server may do at any time in both versions of HTTP. A connection
-//! with a request under way is never told to go but at the daemon's end, and then finishes it first.
+//! A client may keep an HTTP/2 connection for as long as it likes, as containerd does, so those are not
+//! closed for being idle (over HTTP/1 the next head must be there within its time). They are closed when
+//! there is no room for another client: then the one that has been idle the longest goes, as a server may
+//! do at any time in both versions of HTTP. A connection with a request under way is never told to go but
+//! at the daemon's end, and then finishes it first.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -15,46 +15,56 @@ use hyper::header::EXPECT;
 use hyper::{Request, Version};
 use tokio::sync::oneshot;
 
-/// How much is read, in bytes. Who sends more loses its answer.
-const MOST: usize = 16 << 20;
-/// How long is waited for it.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How much is read, in bytes. Who sends more may lose its answer.
+const MOST: u64 = 16 << 20;
+/// How long is waited for more of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long is waited for all of it.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// A request's body that comes back when its reader is done with it.
 pub(super) struct Lent {
     body: Option<Incoming>,
     back: Option<oneshot::Sender<Incoming>>,
+    /// Somebody sends it, unasked or since it was asked for.
+    comes: bool,
 }
 
 /// Where a body comes back to.
 pub(super) struct Leftover(Option<oneshot::Receiver<Incoming>>);
 
-/// Has the rest of a request's body come back. A client that waits to be asked for the body has sent
-/// none, and HTTP/2 ends a request by itself.
+/// Has the rest of a request's body come back. Over HTTP/2 it is no matter: a request ends by itself.
 pub(super) fn lend(request: Request<Incoming>) -> (Request<Lent>, Leftover) {
-    let alone = request.version() < Version::HTTP_2;
-    let comes = !request.body().is_end_stream() && !request.headers().contains_key(EXPECT);
-    let (back, leftover) = (alone && comes).then(oneshot::channel).unzip();
-    (request.map(|body| Lent { body: Some(body), back }), Leftover(leftover))
+    let matters = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
+    let (back, leftover) = matters.then(oneshot::channel).unzip();
+    let comes = !request.headers().contains_key(EXPECT);
+    (request.map(|body| Lent { body: Some(body), back, comes }), Leftover(leftover))
 }
 
 impl Leftover {
-    /// Reads what came back to its end. Nothing comes back while somebody still reads.
-    pub(super) async fn read(self) {
-        let Some(mut back) = self.0 else { return };
-        let Ok(mut body) = back.try_recv() else { return };
-        let to_the_end = async {
-            let mut length = 0;
-            while let Some(Ok(frame)) = next(&mut body).await {
-                length += frame.data_ref().map_or(0, Bytes::len);
-                if length > MOST {
-                    break;
-                }
-            }
-        };
-        // Out of patience: the connection closes with the answer.
-        drop(tokio::time::timeout(PATIENCE, to_the_end).await);
+    /// Reads what came back, and says whether the connection can be kept. Nothing comes back while
+    /// somebody still reads.
+    pub(super) async fn read(self) -> bool {
+        let Some(mut back) = self.0 else { return true };
+        let Ok(body) = back.try_recv() else { return true };
+        let read = tokio::time::timeout(LONGEST, read_to_the_end(body)).await;
+        read.unwrap_or(false)
     }
+}
+
+async fn read_to_the_end(mut body: Incoming) -> bool {
+    let mut left = MOST;
+    while body.size_hint().lower() <= left {
+        match tokio::time::timeout(PATIENCE, next(&mut body)).await {
+            Ok(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                left = left.saturating_sub(u64::try_from(length).unwrap_or(left));
+            }
+            Ok(None) => return true,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+    }
+    false
 }
 
 async fn next(body: &mut Incoming) -> Option<Result<Frame<Bytes>, hyper::Error>> {
@@ -63,7 +73,8 @@ async fn next(body: &mut Incoming) -> Option<Result<Frame<Bytes>, hyper::Error>>
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let (Some(body), Some(back)) = (self.body.take(), self.back.take()) {
+        let back = self.back.take().filter(|_| self.comes);
+        if let (Some(body), Some(back)) = (self.body.take(), back) {
             // Nobody waits: the connection is gone.
             drop(back.send(body));
         }
@@ -78,6 +89,8 @@ impl Body for Lent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // hyper asks a client that waits for it.
+        self.comes = true;
         match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(context),
             None => Poll::Ready(None),
