@@ -12,7 +12,7 @@ use super::deputy::Deputy;
 use super::pipe::{self, Pipe};
 use super::seat::Seat;
 use super::spin::{Duty, Wait};
-use super::{Answer, Crew, Failure, carry_out};
+use super::{Answer, Crew, Failure, MUCH, carry_out, reads_ahead};
 use crate::error::{Error, Result};
 use crate::fs::{Effort, Fs, MAX_WRITE, Stretch};
 use crate::stats::Stats;
@@ -158,15 +158,14 @@ impl Reader {
 
     /// What a request is to those beside it: of those that write a file's data the kernel sends several at once.
     fn load(&self, header: &Header, mut args: Args<'_>) -> Load {
-        /// `fuse_read_in` and `fuse_write_in` begin with the handle and the place.
+        /// `fuse_write_in` begins with the handle and the place.
         const BEFORE_SIZE: usize = 16;
-        const MUCH: u32 = 32 << 10;
-        let mut is_much =
-            || args.bytes(BEFORE_SIZE).is_ok() && args.u32().is_ok_and(|size| size >= MUCH);
         match header.opcode {
             op::READDIR | op::READDIRPLUS if self.deputy.is_some() => Load::Listing,
-            op::READ if is_much() => Load::Read,
-            op::WRITE if is_much() => Load::Data,
+            op::READ if reads_ahead(op::READ, args) => Load::Read,
+            op::WRITE if args.bytes(BEFORE_SIZE).is_ok() && args.u32().is_ok_and(|s| s >= MUCH) => {
+                Load::Data
+            }
             _ => Load::Little,
         }
     }

@@ -16,6 +16,7 @@ mod pipe;
 mod plan;
 mod polite;
 mod pool;
+mod post;
 mod ring;
 mod seat;
 mod spin;
@@ -28,12 +29,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::fs::{Fs, MAX_WRITE, Verdict};
 use crate::options::{Options, RingFault, Transport};
-use crate::wire::{Args, Capabilities, Header, InitIn, Out};
+use crate::wire::{Args, Capabilities, Header, InitIn, Out, op};
 use abort::Connection;
 use deputy::Deputy;
 use plan::Plan;
@@ -139,6 +141,22 @@ fn carry_out(fs: &Fs, header: &Header, args: Args<'_>, out: &mut Out) -> Answer 
             Answer::Failed(Errno::IO)
         }
     }
+}
+
+/// So many bytes of data are much for one request.
+const MUCH: u32 = 32 << 10;
+
+/// Whether a request reads much of what the kernel asks for while its client copies what it has got: a client that
+/// reads with `O_DIRECT` waits for each answer. The fields are those of `fuse_read_in`.
+fn reads_ahead(opcode: u32, mut args: Args<'_>) -> bool {
+    let mut parse = || {
+        let (_handle, _offset) = (args.u64()?, args.u64()?);
+        let (size, _read_flags) = (args.u32()?, args.u32()?);
+        let (_lock_owner, flags) = (args.u64()?, args.u32()?);
+        Ok::<_, Errno>((size, OFlags::from_bits_retain(flags)))
+    };
+    opcode == op::READ
+        && parse().is_ok_and(|(size, flags)| size >= MUCH && !flags.contains(OFlags::DIRECT))
 }
 
 /// Decides about the ring by what the kernel offers; the error is for the user who insists on it.

@@ -1,4 +1,5 @@
-//! The transport over io_uring: a thread for each CPU answers the requests of that CPU where they arise.
+//! The transport over io_uring: a thread for each CPU answers the requests of that CPU, where they arise if that
+//! is best (see `post`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,10 +10,9 @@ use cow_sys::fuse_ring::{Entry, Event, Ring, Waker};
 use rustix::io::Errno;
 
 use super::plan::Plan;
-use super::polite::Polite;
 use super::pool::{Desk, Job, Pool};
+use super::post::Post;
 use super::{Answer, Crew, Failure, carry_out};
-use crate::cpus;
 use crate::fs::{Effort, Fs};
 use crate::options::RingFault;
 use crate::stats::Stats;
@@ -43,10 +43,7 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
         let (depth, payload) = (plan.depth, plan.payload as usize);
         let polite = crew.polite;
         let spawned = crew.spawn(format!("layerfs-cpu{cpu}"), move || {
-            // Where it may not run there, anywhere.
-            if let Err(error) = cpus::stay_on(cpu) {
-                tracing::debug!(%error, cpu, "not bound to its CPU");
-            }
+            let mut post = Post::take(cpu);
             let ready = Ring::new(&device, &queues, depth, payload).and_then(|mut ring| {
                 if last && fault == Some(RingFault::Registration) {
                     return Err(Errno::AGAIN);
@@ -69,8 +66,10 @@ pub(super) fn start<G: Fn() + Copy + Send + 'static>(
                 _ => None,
             };
             let out = Out::default();
-            let polite = polite.then(Polite::begin).flatten();
-            Server { fs, ring, pool, desk, out, unwanted, polite, served: false, left }
+            if polite {
+                post.give_way();
+            }
+            Server { fs, ring, pool, desk, out, unwanted, post, served: false, left }
                 .serve()
                 .map_err(|error| Failure("serve the ring", error))
         });
@@ -99,8 +98,8 @@ struct Server {
     desk: Arc<Desk>,
     out: Out,
     unwanted: Arc<AtomicBool>,
-    /// How it gives way to its clients; none if it does not.
-    polite: Option<Polite>,
+    /// Where it is.
+    post: Post,
     /// Whether requests came over it: the kernel has switched over.
     served: bool,
     /// How many requests it answers before it fails, to test that.
@@ -113,9 +112,7 @@ impl Server {
         let mut events = Vec::new();
         loop {
             self.ring.wait(&mut events)?;
-            if let Some(polite) = &mut self.polite {
-                polite.note();
-            }
+            self.post.note();
             let mut gone = false;
             for event in events.drain(..) {
                 match event {
@@ -152,6 +149,7 @@ impl Server {
         let (header, args) = self.ring.request(&entry)?;
         let header = Args::new(header).header()?;
         Stats::add(&self.fs.stats.over_ring);
+        self.post.suit(header.opcode, Args::new(args));
         let effort = self.fs.effort(&header, Args::new(args));
         if effort != Effort::Quick || self.pool.is_copying() {
             Stats::add(&self.fs.stats.handed_over);
