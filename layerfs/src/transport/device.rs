@@ -162,7 +162,7 @@ impl Reader {
         const BEFORE_SIZE: usize = 16;
         match header.opcode {
             op::READDIR | op::READDIRPLUS if self.deputy.is_some() => Load::Listing,
-            op::READ if reads_ahead(op::READ, args) => Load::Read,
+            op::READ if reads_ahead(op::READ, args).is_some() => Load::Read,
             op::WRITE if args.bytes(BEFORE_SIZE).is_ok() && args.u32().is_ok_and(|s| s >= MUCH) => {
                 Load::Data
             }

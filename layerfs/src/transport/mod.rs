@@ -146,17 +146,17 @@ fn carry_out(fs: &Fs, header: &Header, args: Args<'_>, out: &mut Out) -> Answer 
 /// So many bytes of data are much for one request.
 const MUCH: u32 = 32 << 10;
 
-/// Whether a request reads much of what the kernel asks for while its client copies what it has got: a client that
-/// reads with `O_DIRECT` waits for each answer. The fields are those of `fuse_read_in`.
-fn reads_ahead(opcode: u32, mut args: Args<'_>) -> bool {
-    let mut parse = || {
-        let (_handle, _offset) = (args.u64()?, args.u64()?);
-        let (size, _read_flags) = (args.u32()?, args.u32()?);
-        let (_lock_owner, flags) = (args.u64()?, args.u32()?);
-        Ok::<_, Errno>((size, OFlags::from_bits_retain(flags)))
-    };
-    opcode == op::READ
-        && parse().is_ok_and(|(size, flags)| size >= MUCH && !flags.contains(OFlags::DIRECT))
+/// Where and how much a request reads, if that is much of what the kernel may ask for while its client copies what
+/// it has got: with `O_DIRECT` it asks for nothing of its own accord. The fields are those of `fuse_read_in`.
+fn reads_ahead(opcode: u32, mut args: Args<'_>) -> Option<(u64, u32)> {
+    if opcode != op::READ {
+        return None;
+    }
+    let (_handle, offset) = (args.u64().ok()?, args.u64().ok()?);
+    let (size, _read_flags) = (args.u32().ok()?, args.u32().ok()?);
+    let (_lock_owner, flags) = (args.u64().ok()?, args.u32().ok()?);
+    let direct = OFlags::from_bits_retain(flags).contains(OFlags::DIRECT);
+    (size >= MUCH && !direct).then_some((offset, size))
 }
 
 /// Decides about the ring by what the kernel offers; the error is for the user who insists on it.

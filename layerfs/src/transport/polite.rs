@@ -80,14 +80,53 @@ impl Watch {
     }
 }
 
-/// What a thread that gives way to its clients keeps an eye on.
+/// Watches whether this thread is kept from running.
 #[derive(Debug)]
-pub(super) struct Polite {
+pub(super) struct Kept {
     watch: Watch,
     /// `/proc/thread-self/schedstat`: nanoseconds on a CPU, nanoseconds ready to run without one.
     schedstat: File,
     last: Instant,
 }
+
+impl Kept {
+    /// None where the kernel does not tell.
+    pub(super) fn begin() -> Option<Self> {
+        let schedstat = File::open("/proc/thread-self/schedstat").ok()?;
+        let waited = waited(&schedstat)?;
+        Some(Self { watch: Watch::new(waited), schedstat, last: Instant::now() })
+    }
+
+    /// Whether it is not, or was not lately.
+    pub(super) fn is_well(&self) -> bool {
+        self.watch.gives
+    }
+
+    /// Notes that requests came; says whether that has changed.
+    pub(super) fn note(&mut self) -> bool {
+        let now = Instant::now();
+        let away = now - self.last;
+        self.last = now;
+        self.watch.note(away, || waited(&self.schedstat).unwrap_or_default())
+    }
+
+    /// Goes on after requests that were not noted.
+    pub(super) fn go_on(&mut self) {
+        self.last = Instant::now();
+        self.watch.seen = 0;
+        self.watch.before = waited(&self.schedstat).unwrap_or_default();
+    }
+
+    /// Has it be as if somebody else had had the CPU for long.
+    #[cfg(test)]
+    pub(super) fn keep(&mut self) {
+        (self.watch.gives, self.watch.rest) = (false, self.watch.next_rest);
+    }
+}
+
+/// What a thread that gives way to its clients keeps an eye on.
+#[derive(Debug)]
+pub(super) struct Polite(Kept);
 
 impl Polite {
     /// Makes this thread give way; none where it could not take that back.
@@ -95,24 +134,41 @@ impl Polite {
         if !can_be_taken_back() {
             return None;
         }
-        let schedstat = File::open("/proc/thread-self/schedstat").ok()?;
-        let waited = waited(&schedstat)?;
+        let kept = Kept::begin()?;
         // The disk is not to be had for the leavings only.
         keep_io_priority().ok()?;
         give_way(true).ok()?;
-        Some(Self { watch: Watch::new(waited), schedstat, last: Instant::now() })
+        Some(Self(kept))
     }
 
     /// Notes that requests came; says whether it has changed its ways.
     pub(super) fn note(&mut self) -> bool {
-        let now = Instant::now();
-        let away = now - self.last;
-        self.last = now;
-        let changed = self.watch.note(away, || waited(&self.schedstat).unwrap_or_default());
-        if changed && let Err(error) = give_way(self.watch.gives) {
-            tracing::debug!(%error, "a thread goes on as it did");
+        let changed = self.0.note();
+        if changed {
+            change(self.0.is_well());
         }
         changed
+    }
+
+    /// Has this thread do as others do until it goes on.
+    pub(super) fn pause(&self) {
+        if self.0.is_well() {
+            change(false);
+        }
+    }
+
+    /// Goes on as before the pause.
+    pub(super) fn go_on(&mut self) {
+        self.0.go_on();
+        if self.0.is_well() {
+            change(true);
+        }
+    }
+}
+
+fn change(gives: bool) {
+    if let Err(error) = give_way(gives) {
+        tracing::debug!(%error, "a thread goes on as it did");
     }
 }
 

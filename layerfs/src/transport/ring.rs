@@ -149,7 +149,7 @@ impl Server {
         let (header, args) = self.ring.request(&entry)?;
         let header = Args::new(header).header()?;
         Stats::add(&self.fs.stats.over_ring);
-        self.post.suit(header.opcode, Args::new(args));
+        self.post.suit(&header, Args::new(args));
         let effort = self.fs.effort(&header, Args::new(args));
         if effort != Effort::Quick || self.pool.is_copying() {
             Stats::add(&self.fs.stats.handed_over);
