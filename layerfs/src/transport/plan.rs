@@ -35,9 +35,9 @@ impl Plan {
         Self::new(read("possible")?.len(), &read("online")?)
     }
 
-    /// How many files it keeps open: two for each thread.
+    /// How many files it keeps open: for each thread the ring, what wakes it, and two by which it watches itself.
     pub(super) fn files(&self) -> u64 {
-        2 * self.threads.len() as u64
+        4 * self.threads.len() as u64
     }
 
     /// The plan for this many possible CPUs, of which some are online.

@@ -87,6 +87,8 @@ pub(super) struct Kept {
     /// `/proc/thread-self/schedstat`: nanoseconds on a CPU, nanoseconds ready to run without one.
     schedstat: File,
     last: Instant,
+    /// How long it had waited when requests were last not to be noted any more.
+    paused: Duration,
 }
 
 impl Kept {
@@ -94,7 +96,8 @@ impl Kept {
     pub(super) fn begin() -> Option<Self> {
         let schedstat = File::open("/proc/thread-self/schedstat").ok()?;
         let waited = waited(&schedstat)?;
-        Some(Self { watch: Watch::new(waited), schedstat, last: Instant::now() })
+        let watch = Watch::new(waited);
+        Some(Self { watch, schedstat, last: Instant::now(), paused: waited })
     }
 
     /// Whether it is not, or was not lately.
@@ -110,11 +113,16 @@ impl Kept {
         self.watch.note(away, || waited(&self.schedstat).unwrap_or_default())
     }
 
-    /// Goes on after requests that were not noted.
+    /// Leaves out what is waited from here on.
+    pub(super) fn pause(&mut self) {
+        self.paused = waited(&self.schedstat).unwrap_or(self.paused);
+    }
+
+    /// Goes on after a pause, or after its beginning.
     pub(super) fn go_on(&mut self) {
+        let waited = waited(&self.schedstat).unwrap_or(self.paused);
+        self.watch.before += waited.saturating_sub(self.paused);
         self.last = Instant::now();
-        self.watch.seen = 0;
-        self.watch.before = waited(&self.schedstat).unwrap_or_default();
     }
 
     /// Has it be as if somebody else had had the CPU for long.
@@ -151,7 +159,8 @@ impl Polite {
     }
 
     /// Has this thread do as others do until it goes on.
-    pub(super) fn pause(&self) {
+    pub(super) fn pause(&mut self) {
+        self.0.pause();
         if self.0.is_well() {
             change(false);
         }
