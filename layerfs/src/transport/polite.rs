@@ -121,7 +121,9 @@ impl Kept {
     /// Goes on after a pause, or after its beginning.
     pub(super) fn go_on(&mut self) {
         let waited = waited(&self.schedstat).unwrap_or(self.paused);
-        self.watch.before += waited.saturating_sub(self.paused);
+        let before = self.watch.before + waited.saturating_sub(self.paused);
+        // Where the watch began anew in the pause, a part of it is left out already.
+        self.watch.before = before.min(waited);
         self.last = Instant::now();
     }
 
@@ -240,6 +242,18 @@ mod tests {
         assert_eq!(rests, doubled.collect::<Vec<_>>());
         (0..WINDOW).for_each(|_| assert!(!watch.note(SOON, || clock), "as it should be"));
         assert_eq!(watch.next_rest, REST.0, "forgiven");
+    }
+
+    #[test]
+    fn what_is_waited_in_a_pause_is_left_out_once() {
+        let mut kept = Kept::begin().expect("Linux with CONFIG_SCHED_INFO");
+        kept.paused = Duration::ZERO;
+        for before in [Duration::ZERO, Duration::from_secs(9)] {
+            kept.watch.before = before;
+            kept.go_on();
+            let now = waited(&kept.schedstat).expect("a time");
+            assert!(kept.watch.before <= now, "{before:?}: {kept:?} at {now:?}");
+        }
     }
 
     #[test]

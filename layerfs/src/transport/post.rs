@@ -83,8 +83,10 @@ impl Post {
     }
 
     fn go_away(&mut self) {
-        let others = cpus::of_process().is_ok_and(|set| set.count() > 1);
-        let Some(abroad) = self.abroad.as_mut().filter(|kept| others && kept.is_well()) else {
+        let others = || cpus::of_process().is_ok_and(|set| set.count() > 1);
+        let Some(abroad) = self.abroad.as_mut().filter(|kept| kept.is_well() && others()) else {
+            // Not asked again at every read.
+            self.score = 0;
             return;
         };
         if let Some(polite) = &mut self.polite {
