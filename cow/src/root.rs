@@ -52,9 +52,6 @@ pub struct Root {
 /// Linux refuses longer paths in one call, its NUL included.
 const PATH_MAX: usize = 4096;
 
-/// How often openat2 is tried again after a rename elsewhere made a `..` uncertain (EAGAIN).
-const RETRIES: usize = 128;
-
 impl Root {
     /// Opens a directory by its path in this process's view, following links; the path becomes the
     /// label of errors.
@@ -279,13 +276,7 @@ fn openat2(
     mode: Mode,
     resolve: Resolve,
 ) -> rustix::io::Result<OwnedFd> {
-    let mut tries = 0;
-    loop {
-        match rustix::fs::openat2(dir, path, flags, mode, resolve.flags()) {
-            Err(Errno::AGAIN | Errno::INTR) if tries < RETRIES => tries += 1,
-            opened => return opened,
-        }
-    }
+    cow_sys::resolve::openat2(dir, path, flags, mode, resolve.flags())
 }
 
 /// Opens a path that is too long for one call, some components at a time.

@@ -2,8 +2,8 @@
 //!
 //! This is the only crate of the workspace in which `unsafe` may be written; everything that
 //! `rustix` already offers safely is called from there directly and has no wrapper here.
-//! [`mount`] is the one module that is safe through and through: it is here because drivers and
-//! the runtime share it and neither may know the other.
+//! [`mount`] and [`resolve`] are safe through and through: they are here because layers or drivers
+//! and the runtime share them, and neither may know the other.
 
 pub mod dedupe;
 pub mod descriptors;
@@ -16,6 +16,7 @@ pub mod map_copy;
 pub mod memory;
 pub mod mount;
 pub mod mount_attr;
+pub mod resolve;
 pub mod schedule;
 pub mod signal;
 pub mod user_namespace;

@@ -7,10 +7,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use cow_sys::resolve::openat2;
 use layerd_api::types::Mount;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};

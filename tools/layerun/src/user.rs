@@ -11,7 +11,8 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use cow_sys::resolve::openat2;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -164,7 +165,7 @@ fn read(root: impl AsFd, path: &'static str) -> Result<String> {
     // O_NONBLOCK: opening a FIFO must not wait for a writer; a regular file does not care.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(root, path, flags, Mode::empty(), resolve) {
+    let file = match openat2(root, Path::new(path), flags, Mode::empty(), resolve) {
         Ok(file) => file,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(failed(errno.into())),

@@ -50,7 +50,8 @@ fn a_container_that_does_not_listen_is_killed_in_the_end() {
         return;
     }
     let machine = Machine::new();
-    let mut child = ready(&machine, &command(&["sh", "-c", "trap '' TERM; echo ready; sleep 60"]));
+    let mut child =
+        ready(&machine, &command(&["sh", "-c", "trap '' TERM INT; echo ready; sleep 60"]));
     // One at a time: equal signals that wait are one signal.
     for signal in [Signal::TERM, Signal::INT] {
         send(&child, signal);
