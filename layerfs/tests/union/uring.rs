@@ -7,9 +7,9 @@ use rustix::fs::{FlockOperation, flock};
 
 /// Whether mounts made from now on are offered the ring.
 const PARAMETER: &str = "/sys/module/fuse/parameters/enable_uring";
-/// What the parameter was before the first of its present users; its lock counts them.
+/// What the parameter was before the first of its present users; their locks count them.
 const USERS: &str = "/run/layerfs-enable-uring";
-/// Held while users come and go.
+/// Held while a user comes, while it is looked whether there is one left, and while the ring is off.
 const GATE: &str = "/run/layerfs-enable-uring.gate";
 
 /// Keeps the parameter on, in all processes together, and restores it when the last of them is dropped.
@@ -39,33 +39,43 @@ pub(crate) fn unavailable() -> Option<(&'static str, bool)> {
     }
 }
 
+/// Notes what the parameter was, unless that is noted, and switches it on.
+fn switch_on(users: &mut File) -> io::Result<()> {
+    if users.metadata()?.len() == 0 {
+        users.rewind()?;
+        users.write_all(fs::read_to_string(PARAMETER)?.trim().as_bytes())?;
+    }
+    cow_sys::fuse::enable_uring()
+}
+
+/// Makes the parameter what it was, unless that is done.
+fn restore(users: &mut File) -> io::Result<()> {
+    let mut before = String::new();
+    users.rewind()?;
+    users.read_to_string(&mut before)?;
+    if !before.is_empty() {
+        fs::write(PARAMETER, before)?;
+    }
+    users.set_len(0)
+}
+
 impl Enabled {
     /// Switches the parameter on.
     pub(crate) fn hold() -> io::Result<Self> {
         let _gate = gate()?;
         let mut users = open(USERS)?;
-        if flock(&users, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let mut before = String::new();
-            users.read_to_string(&mut before)?;
-            if before.is_empty() {
-                users.write_all(fs::read_to_string(PARAMETER)?.trim().as_bytes())?;
-            }
-            cow_sys::fuse::enable_uring()?;
-        }
         flock(&users, FlockOperation::LockShared)?;
+        switch_on(&mut users)?;
         Ok(Self(users))
     }
 
     /// Waits until there is no other user, and switches the parameter off while something is done.
     pub(crate) fn off<T>(&mut self, work: impl FnOnce() -> T) -> io::Result<T> {
-        let mut before = String::new();
-        self.0.rewind()?;
-        self.0.read_to_string(&mut before)?;
-        // For a moment it is nobody's lock: who leaves then takes himself for the last.
+        // Whoever waits at the gate is no user, so that nobody waits for him.
+        flock(&self.0, FlockOperation::Unlock)?;
+        let _gate = gate()?;
         flock(&self.0, FlockOperation::LockExclusive)?;
-        self.0.set_len(0)?;
-        self.0.rewind()?;
-        self.0.write_all(before.as_bytes())?;
+        switch_on(&mut self.0)?;
         fs::write(PARAMETER, "N")?;
         let done = work();
         cow_sys::fuse::enable_uring()?;
@@ -76,16 +86,13 @@ impl Enabled {
 
 impl Drop for Enabled {
     fn drop(&mut self) {
+        // Not by closing the file, which a child that is just being started may have as well.
+        let _ = flock(&self.0, FlockOperation::Unlock);
         let _gate = gate();
-        if flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return;
+        if flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = restore(&mut self.0);
+            let _ = flock(&self.0, FlockOperation::Unlock);
         }
-        let mut before = String::new();
-        let _ = self.0.rewind();
-        if self.0.read_to_string(&mut before).is_ok() && !before.is_empty() {
-            let _ = fs::write(PARAMETER, before);
-        }
-        let _ = self.0.set_len(0);
     }
 }
 
@@ -108,4 +115,26 @@ fn root_the_parameter_is_restored_when_the_last_user_leaves() {
     if fs::read_to_string(USERS).expect("read").is_empty() {
         assert_eq!(fs::read_to_string(PARAMETER).expect("read").trim(), noted, "restored");
     }
+}
+
+#[test]
+fn root_the_parameter_is_on_for_everybody_who_holds_it() {
+    if !crate::stage::may_mount() || unavailable().is_some() {
+        return;
+    }
+    // The last one leaves again and again while another comes, and children have copies of what is open.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..100 {
+                    let held = Enabled::hold().expect("switched on");
+                    let value = fs::read_to_string(PARAMETER).expect("read");
+                    assert_eq!(value, "Y\n", "on in round {round}");
+                    drop(held);
+                    let status = std::process::Command::new("true").status().expect("a child");
+                    assert!(status.success(), "true: {status}");
+                }
+            });
+        }
+    });
 }
