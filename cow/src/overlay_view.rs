@@ -13,6 +13,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::at;
 use crate::change::Location;
@@ -286,12 +287,16 @@ impl<'v> Search<'v> {
         let at = Location { root: base.root, path: base.path.join(name) };
         let fail = |op| {
             let path = &at.path;
-            move |error: rustix::io::Errno| root.error(op, path, error)
+            move |error: Errno| root.error(op, path, error)
         };
         let Some(meta) = at::meta_at(dir, name).map_err(fail("statx"))? else { return Ok(None) };
         let marks = self.view.marks;
         let last = trailing == 0;
-        let whiteout = marks.is_whiteout(dir, name, &meta).map_err(fail("getxattr"))?;
+        // A container may remove it between any two of these calls.
+        let whiteout = match marks.is_whiteout(dir, name, &meta) {
+            Err(Errno::NOENT) => return Ok(None),
+            answer => answer.map_err(fail("getxattr"))?,
+        };
         let broken_off = match meta.is_dir() {
             // Data continues in nothing but a regular file.
             true => last && self.metacopy,
@@ -301,7 +306,10 @@ impl<'v> Search<'v> {
             self.stop = true;
             return Ok(None);
         }
-        let mark = marks.read(dir, name, &meta).map_err(fail("read overlay marks"))?;
+        let mark = match marks.read(dir, name, &meta) {
+            Err(Errno::NOENT) => return Ok(None),
+            answer => answer.map_err(fail("read overlay marks"))?,
+        };
         if meta.is_dir() {
             self.is_dir |= last;
             if mark.opaque == Opaque::Yes {

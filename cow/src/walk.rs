@@ -93,8 +93,14 @@ impl<'r> Walk<'r> {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(name.as_bytes());
-            let found = at::meta_at(self.way.dir()?, name)
-                .map_err(|error| self.root.error("statx", OsStr::from_bytes(&self.path), error))?;
+            let found = match self.way.dir() {
+                Ok(dir) => at::meta_at(dir, name).map_err(|error| {
+                    self.root.error("statx", OsStr::from_bytes(&self.path), error)
+                })?,
+                // It was not held, and is gone with all that is in it.
+                Err(Error::Sys { source, .. }) if is_absent(&source) => None,
+                Err(error) => return Err(error),
+            };
             match (found, self.vanished) {
                 (Some(meta), _) => break meta,
                 (None, Vanished::Skip) => {}
@@ -124,6 +130,11 @@ impl<'r> Walk<'r> {
         // Keeps way and names of one length, whatever happened.
         let (names, failed) = match names {
             Ok(names) => (names, None),
+            Err(Error::Sys { source, .. })
+                if self.vanished == Vanished::Skip && is_absent(&source) =>
+            {
+                (Listing::default(), None)
+            }
             Err(error) => (Listing::default(), Some(error)),
         };
         self.names.push((names, 0));

@@ -263,13 +263,10 @@ fn is_whiteout(dir: &std::fs::File, name: &OsStr) -> bool {
 
 /// The metadata of a path in a tree, all links on the way followed inside of it.
 fn meta_in(root: &Root, path: &str) -> Option<crate::meta::Meta> {
-    let fd = rustix::fs::openat2(
-        root,
-        if path.is_empty() { "." } else { path },
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        rustix::fs::ResolveFlags::IN_ROOT,
-    );
+    let path = Path::new(if path.is_empty() { "." } else { path });
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = rustix::fs::ResolveFlags::IN_ROOT;
+    let fd = cow_sys::resolve::openat2(root, path, flags, Mode::empty(), resolve);
     fd.ok().map(|fd| crate::at::meta_of(fd).unwrap())
 }
 

@@ -181,8 +181,11 @@ fn open(root: &Root, path: &Path) -> Result<Option<Open>> {
         Err(error) if is_gone(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let names = Listing::read(&fd).map_err(|error| root.error("getdents", path, error))?;
-    Ok(Some(Open { fd, names }))
+    match Listing::read(&fd) {
+        Ok(names) => Ok(Some(Open { fd, names })),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(root.error("getdents", path, error)),
+    }
 }
 
 fn meta(root: &Root, dir: &Open, name: &OsStr, path: &Path) -> Result<Option<Meta>> {
