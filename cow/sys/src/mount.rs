@@ -17,6 +17,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -200,7 +201,38 @@ pub fn mount_at(fstype: &str, source: &Path, options: &[String], target: impl As
     mount_mapped_at(fstype, source, options, None, target)
 }
 
-/// The same, and a bind mount shows ids as the user namespace `id_map` maps them
+/// The same, tried again for `patience` while something is busy.
+///
+/// Overlayfs with `index=on` refuses the directories of another mount, and a mount that was closed ends a moment
+/// later when a program is being started meanwhile: until it is executed, it has copies of all descriptors. A
+/// block device is busy while it is frozen for a snapshot.
+///
+/// # Errors
+/// `BUSY` when it stays so, or when a later try fails for something that the first has left: a volatile overlay with a
+/// busy lower directory leaves its mark.
+pub fn mount_patiently_at(
+    fstype: &str,
+    source: &Path,
+    options: &[String],
+    target: impl AsFd,
+    patience: Duration,
+) -> Result<()> {
+    let (target, deadline) = (target.as_fd(), Instant::now() + patience);
+    let (mut pause, mut busy) = (Duration::from_millis(1), None);
+    loop {
+        match mount_at(fstype, source, options, target) {
+            Err(error) if error.is(Errno::BUSY) && Instant::now() < deadline => {
+                busy = Some(error);
+                std::thread::sleep(pause);
+            }
+            Err(error) => return Err(busy.unwrap_or(error)),
+            Ok(()) => return Ok(()),
+        }
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// The same at once, and a bind mount shows ids as the user namespace `id_map` maps them
 /// ([`mount_attr::Change::id_map`]).
 ///
 /// # Errors

@@ -4,13 +4,11 @@
 mod options;
 mod probe;
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cow::whiteout::XattrSpace;
-use cow_sys::mount::MountError;
 
 use crate::backend;
 use crate::call::{Call, HomeCall};
@@ -24,17 +22,8 @@ use options::{Features, Options};
 /// The driver's name.
 pub(crate) const NAME: &str = "overlay2";
 
-/// How long a mount waits, again and again, for directories that are busy. Overlayfs with `index=on`
-/// refuses those of another mount (`-EBUSY`), and a mount that was closed ends a moment later when a
-/// program is being started meanwhile: until it is executed, it has copies of all descriptors.
-const BUSY_WAITS: [Duration; 6] = [
-    Duration::from_millis(1),
-    Duration::from_millis(4),
-    Duration::from_millis(16),
-    Duration::from_millis(64),
-    Duration::from_millis(128),
-    Duration::from_millis(256),
-];
+/// How long a mount waits for directories that another mount has.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Opens a home, and finds out by trial mounts how layers are to be mounted in it.
 pub(crate) fn open<S: AsRef<str>>(path: &Path, list: &[S]) -> Result<Overlay<Kernel>> {
@@ -110,19 +99,9 @@ impl Union for Kernel {
 
     fn attach(&self, call: Call<'_>, _home: &Home, stack: &Stack, target: &OwnedFd) -> Result<()> {
         let mount = self.describe(stack, Escape::Single);
-        let attach =
-            || cow_sys::mount::mount_at(&mount.fstype, &mount.source, &mount.options, target);
-        let busy = |error: &MountError| error.io().kind() == io::ErrorKind::ResourceBusy;
-        let mut waits = BUSY_WAITS.iter();
-        loop {
-            match (attach(), waits.next()) {
-                (Ok(()), _) => return Ok(()),
-                (Err(error), Some(wait)) if busy(&error) => std::thread::sleep(*wait),
-                (Err(error), _) => {
-                    return Err(call.refused(ErrorKind::of_io(error.io()), error.to_string()));
-                }
-            }
-        }
+        let Mount { fstype, source, options } = &mount;
+        cow_sys::mount::mount_patiently_at(fstype, source, options, target, PATIENCE)
+            .map_err(|error| call.refused(ErrorKind::of_io(error.io()), error.to_string()))
     }
 
     fn private(&self, home: &Home, stack: &Stack) -> cow::Result<OwnedFd> {

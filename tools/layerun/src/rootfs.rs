@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use cow_sys::resolve::openat2;
 use layerd_api::types::Mount;
@@ -19,6 +20,8 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use crate::error::{Error, Result};
 use crate::spec::Volume;
 
+/// How long a mount waits for the end of the last one of the same layer, or of a snapshot of it.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How names of the container are resolved: never out of its root.
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
@@ -69,13 +72,15 @@ impl Rootfs {
                 options.push("volatile".to_owned());
             }
             let source = Path::new(&mount.source);
-            cow_sys::mount::mount_at(&mount.fstype, source, &options, rootfs.root.as_fd())
-                .map_err(|error| Error::Mount {
+            let (fstype, on) = (&mount.fstype, rootfs.root.as_fd());
+            cow_sys::mount::mount_patiently_at(fstype, source, &options, on, PATIENCE).map_err(
+                |error| Error::Mount {
                     fstype: mount.fstype.clone(),
                     origin: mount.source.clone(),
                     target: target.to_owned(),
                     reason: error.to_string(),
-                })?;
+                },
+            )?;
             rootfs.mounts += 1;
             // The fd from before shows what is below the mount.
             rootfs.root = open_dir(target)?;

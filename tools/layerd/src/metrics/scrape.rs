@@ -28,7 +28,11 @@ pub(crate) fn scrape(store: &Store, connections: usize) -> Result<String> {
             [([env!("CARGO_PKG_VERSION")], 1)],
         )?;
         counted.gather(&mut gauges)?;
-        mounts(&mut gauges, store.root(), &fs::read_to_string("/proc/self/mountinfo")?)?;
+        mounts(
+            &mut gauges,
+            store.root(),
+            &String::from_utf8_lossy(&fs::read("/proc/self/mountinfo")?),
+        )?;
         pools(&mut gauges, store)?;
         gauges.one("layerd_connections", "Clients that are connected.", connections as f64)?;
         let told = store.events.newest() as f64;

@@ -70,7 +70,6 @@ impl Hierarchy {
 ///
 /// [`Error::Io`] if `/proc` cannot be read.
 pub fn hierarchies() -> Result<Vec<Hierarchy>> {
-    let read = |path: &str| fs::read_to_string(path).map_err(Error::io("read", path));
     let mut found = parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
     for hierarchy in found.iter_mut().filter(|found| found.version == Version::V2) {
         let file = hierarchy.mount_point.join("cgroup.controllers");
@@ -80,6 +79,12 @@ pub fn hierarchies() -> Result<Vec<Hierarchy>> {
     Ok(found)
 }
 
+/// Reads one of `/proc`'s files: a mount point may have any bytes in its name.
+fn read(path: &str) -> Result<String> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Every mount point of control groups, deepest last.
 ///
 /// # Errors
@@ -87,7 +92,7 @@ pub fn hierarchies() -> Result<Vec<Hierarchy>> {
 /// [`Error::Io`] if `/proc` cannot be read.
 pub(super) fn mount_points() -> Result<Vec<PathBuf>> {
     let path = "/proc/self/mountinfo";
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = read(path)?;
     let groups = text.lines().filter_map(MountLine::parse).filter(|line| line.is_cgroup());
     Ok(groups.map(|line| line.point).collect())
 }
