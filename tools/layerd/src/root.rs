@@ -107,7 +107,7 @@ pub(crate) struct Root {
     format: Format,
     /// Whether `format.json` was missing although there is a store.
     lost_format: bool,
-    _lock: OwnedFd,
+    _lock: Lock,
 }
 
 impl Root {
@@ -252,8 +252,19 @@ impl AsFd for Root {
     }
 }
 
+/// The store's lock, given back when this is dropped.
+#[derive(Debug)]
+struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not by closing the file, which a child that is just being started may have as well.
+        let _ = fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Takes the store's lock, and writes our pid into it for the message that the next one gets.
-fn lock(dir: &OwnedFd, path: &Path) -> Result<OwnedFd> {
+fn lock(dir: &OwnedFd, path: &Path) -> Result<Lock> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = fs::openat(dir, LOCK, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|e| Error::sys("openat", LOCK, e))?;
@@ -273,7 +284,7 @@ fn lock(dir: &OwnedFd, path: &Path) -> Result<OwnedFd> {
     fs::ftruncate(&file, 0)
         .and_then(|()| rustix::io::pwrite(&file, pid.as_bytes(), 0))
         .map_err(|e| Error::sys("write", LOCK, e))?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// Whether a name exists in a directory.

@@ -91,8 +91,13 @@ fn run(container: Container, daemon: &Daemon) -> Result<i32> {
 fn live(container: Container, daemon: &Daemon) -> Result<i32> {
     let id = container.id.clone();
     let running = Prepared::new(container, &dirs::base())?.create()?.start()?;
-    daemon.running(&id, running.pid());
-    running.finish()
+    if !daemon.running(&id, running.pid()) {
+        running.kill()?;
+    }
+    let over = running.finish()?;
+    // The container's exit code is its own all the same.
+    over.failures.iter().for_each(|error| say(&format!("container {id}: {error}")));
+    Ok(over.code)
 }
 
 /// The state of a container that is over, as the daemon spells it.
@@ -110,8 +115,10 @@ impl Daemon {
         Self { client: Client::new(socket), listens }
     }
 
-    fn running(&self, id: &str, pid: i32) {
-        self.report(id, &StateRequest { state: "running".into(), pid: Some(pid), exit_code: None });
+    /// Returns whether the container is still to run: it may have been removed before anybody could know that it
+    /// does.
+    fn running(&self, id: &str, pid: i32) -> bool {
+        self.report(id, &StateRequest { state: "running".into(), pid: Some(pid), exit_code: None })
     }
 
     fn exited(&self, id: &str, code: i32, remove: bool) {
@@ -126,16 +133,19 @@ impl Daemon {
         }
     }
 
-    fn report(&self, id: &str, state: &StateRequest) {
+    /// Returns whether there is such a container, as far as anybody says.
+    fn report(&self, id: &str, state: &StateRequest) -> bool {
         if !self.listens {
-            return;
+            return true;
         }
-        if let Err(error) = patient(|| self.client.set_container_state(id, state)) {
-            // Whoever removed a running container has killed it, and knows.
-            if state.state == EXITED && error.is_not_found() {
-                return;
+        match patient(|| self.client.set_container_state(id, state)) {
+            Ok(_) => true,
+            // Whoever removed it knows.
+            Err(error) if error.is_not_found() => false,
+            Err(error) => {
+                say(&format!("report that container {id} is {}: {error}", state.state));
+                true
             }
-            say(&format!("report that container {id} is {}: {error}", state.state));
         }
     }
 }

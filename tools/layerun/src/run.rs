@@ -76,6 +76,16 @@ impl std::fmt::Debug for Created {
     }
 }
 
+/// What came of a container.
+#[derive(Debug)]
+pub struct Over {
+    /// Its exit code: 128 and the signal's number for one that was killed.
+    pub code: i32,
+    /// What went wrong at its end: output that could not be written to the terminal, something that could not be taken
+    /// away.
+    pub failures: Vec<Error>,
+}
+
 /// The container's first process: a child of this one, killed when dropped before it has ended.
 #[derive(Debug)]
 struct Init {
@@ -197,27 +207,32 @@ impl Running {
         self.init.pid
     }
 
-    /// Passes signals and terminal data on until the container has ended, takes away all that it
-    /// held, and returns its exit code: 128 and the signal's number for one that was killed.
+    /// Kills the container, whose end [`finish`](Self::finish) then finds.
     ///
     /// # Errors
     ///
-    /// [`Error::System`] or, if something cannot be taken away, its error.
-    pub fn finish(mut self) -> Result<i32> {
+    /// [`Error::System`].
+    pub fn kill(&self) -> Result<()> {
+        signals::send(self.init.pid, Signal::SIGKILL)
+    }
+
+    /// Passes signals and terminal data on until the container has ended, and takes away all that it held.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`].
+    pub fn finish(mut self) -> Result<Over> {
         let code = loop {
             if let Some(code) = self.init.try_wait()? {
                 break code;
             }
             self.turn()?;
         };
-        if let Some(mut console) = self.console.take() {
-            console.drain()?;
-        }
+        let drained = self.console.take().map_or(Ok(()), |mut console| console.drain());
         let Sandbox { cgroup, rootfs, dir } = self.sandbox;
-        let removed = cgroup.remove();
-        rootfs.unmount()?;
+        let ends = [drained, cgroup.remove(), rootfs.unmount()];
         drop(dir);
-        removed.map(|()| code)
+        Ok(Over { code, failures: ends.into_iter().filter_map(Result::err).collect() })
     }
 
     /// Waits for something to happen and does what it asks for.
@@ -276,9 +291,14 @@ impl Drop for Init {
 ///
 /// The first thing that cannot be removed.
 pub fn sweep(base: &Path) -> Result<Vec<String>> {
-    let dead = dirs::sweep(base)?;
-    dead.iter().try_for_each(|(id, _)| Cgroup::remove_stale(id))?;
-    Ok(dead.into_iter().map(|(id, _dir)| id).collect())
+    let mut removed = Vec::new();
+    for (id, dir) in dirs::sweep(base)? {
+        Cgroup::remove_stale(&id)?;
+        // At once: nobody can run that container meanwhile.
+        drop(dir);
+        removed.push(id);
+    }
+    Ok(removed)
 }
 
 /// Makes a missing source an empty directory, as docker does.

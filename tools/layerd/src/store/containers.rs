@@ -182,7 +182,7 @@ impl Store {
         self.snapshot_metadata(NAMESPACE, &container.id)
     }
 
-    /// Takes note of what a runtime reports.
+    /// Takes note of what a runtime reports; it may say so twice, of which nobody is told again.
     ///
     /// # Errors
     /// `FailedPrecondition` for a report that does not fit the state.
@@ -195,13 +195,18 @@ impl Store {
                 tracing::warn!(container = container.id, %error, "its mount stays until it is removed");
             }
         }
-        let container = self.catalogue.write(Durability::Soon, |w| {
+        let (container, is_news) = self.catalogue.write(Durability::Soon, |w| {
             let mut container = settled(names::container(w, OP, reference)?);
             let refused = |reason: &'static str| {
                 Err(Error::refused(OP, reference, reason, ErrorKind::FailedPrecondition))
             };
             match (report, container.status) {
-                (Report::Running { .. }, Status::Running { .. }) => return refused("it runs"),
+                (Report::Running { pid }, Status::Running { pid: known, .. }) => {
+                    if pid != known {
+                        return refused("it runs");
+                    }
+                    return Ok((container, false));
+                }
                 (Report::Running { pid }, _) => {
                     let start_ticks = start_ticks(pid).unwrap_or_default();
                     container.status = Status::Running { pid, start_ticks };
@@ -212,6 +217,7 @@ impl Store {
                     if code != known {
                         return refused("it has ended with another code");
                     }
+                    return Ok((container, false));
                 }
                 (Report::Exited { code }, _) => {
                     container.status = Status::Exited { code: Some(code) };
@@ -219,8 +225,11 @@ impl Store {
                 }
             }
             w.put_container(&container)?;
-            Ok(container)
+            Ok((container, true))
         })?;
+        if !is_news {
+            return Ok(container);
+        }
         self.events.tell(match report {
             Report::Running { pid } => {
                 Note::container("start", &container).with("pid", pid.to_string())
@@ -237,11 +246,8 @@ impl Store {
     /// # Errors
     /// `InUse` while it runs.
     pub fn remove_container(&self, reference: &str) -> Result<Container> {
-        const OP: &str = "remove container";
         let container = self.container(reference)?;
-        if matches!(container.status, Status::Running { .. }) {
-            return Err(Error::refused(OP, reference, "it is running", ErrorKind::InUse));
-        }
+        refuse_running(&container, reference)?;
         self.remove_for(NAMESPACE, &container.id, Some(&container))?;
         self.events.tell(Note::container("remove", &container));
         Ok(container)
@@ -273,6 +279,17 @@ impl Store {
             .ok_or_else(|| Error::not_found(op, format!("snapshot of {}", container.name)))?;
         let driver = self.driver(Some(&snapshot.driver))?;
         Ok((container, snapshot, driver))
+    }
+}
+
+/// Refuses to remove a container that runs.
+pub(super) fn refuse_running(container: &Container, reference: &str) -> Result<()> {
+    match container.status {
+        Status::Running { .. } => {
+            let (op, kind) = ("remove container", ErrorKind::InUse);
+            Err(Error::refused(op, reference, "it is running", kind))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -59,7 +59,6 @@ pub(crate) use trees::discard;
 pub struct Store {
     config: Config,
     default_driver: String,
-    pub(crate) root: Root,
     pub(crate) catalogue: Catalogue,
     backends: Backends,
     /// Layers of images that are being applied: (driver, chain).
@@ -78,6 +77,8 @@ pub struct Store {
     /// Some image's files cannot be read, so that no layer may be called unreferenced until a repair.
     pub(crate) blind: bool,
     next_id: AtomicU64,
+    /// The last to go: with it goes the lock, and who waits for that is to find all others free as well.
+    pub(crate) root: Root,
 }
 
 /// How much there is in a store.

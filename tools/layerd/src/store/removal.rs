@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use drivers::{Driver, LayerId};
 
-use super::Store;
+use super::containers::{refuse_running, settled};
 use super::trees::discard;
+use super::{Store, names};
 use crate::catalogue::{Change as _, Container, Durability, Lookup, Snapshot, SnapshotKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Note;
@@ -43,7 +44,7 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        self.catalogue.write(Durability::Soon, |w| {
+        let container = self.catalogue.write(Durability::Soon, |w| {
             if w.has_children(driver.name(), &snapshot.layer)? {
                 return Err(has_children(key));
             }
@@ -51,7 +52,12 @@ impl Store {
             if let Some(parent) = &parent {
                 w.delete_child(driver.name(), parent.as_str(), snapshot.layer.as_str())?;
             }
-            container.map_or(Ok(()), |container| w.delete_container(container))
+            let Some(Container { id, name, .. }) = container else { return Ok(None) };
+            // Its runtime may have said meanwhile that it runs.
+            let container = names::container(w, REMOVE, id)?;
+            refuse_running(&settled(container.clone()), name)?;
+            w.delete_container(&container)?;
+            Ok(Some(container))
         })?;
         if snapshot.kind == SnapshotKind::Committed {
             // Were the row to come back in a crash, without its layer, a promise would seem broken.
@@ -64,7 +70,7 @@ impl Store {
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => {
-                self.put_back(namespace, &snapshot, parent.as_ref(), container)?;
+                self.put_back(namespace, &snapshot, parent.as_ref(), container.as_ref())?;
                 Err(failed(error))
             }
         }

@@ -124,36 +124,52 @@ pub(super) async fn remove(
 }
 
 /// Removes a container whose init, if there is one, is killed first.
-fn remove_forced(store: &Store, id: &str) -> Result<()> {
-    kill(store, id)?;
-    match store.remove_container(id) {
+fn remove_forced(store: &Store, reference: &str) -> Result<()> {
+    let id = store.container(reference)?.id;
+    let remove = || {
+        let is_killed = kill(store, &id)?;
+        match store.remove_container(&id) {
+            // Its runtime has only now said that it runs.
+            Err(error) if error.kind() == ErrorKind::InUse && !is_killed => {
+                kill(store, &id)?;
+                store.remove_container(&id)
+            }
+            outcome => outcome,
+        }
+    };
+    match remove() {
         // Its runtime was to remove it at its end, and has.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         outcome => outcome.map(drop),
     }
 }
 
-fn kill(store: &Store, id: &str) -> Result<()> {
+/// Kills a container's init and waits for its end; whether there was one.
+fn kill(store: &Store, id: &str) -> Result<bool> {
     let found = store.container(id)?;
-    let Status::Running { pid, .. } = found.status else { return Ok(()) };
-    let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
+    let Status::Running { pid, .. } = found.status else { return Ok(false) };
+    let Some(pid) = Pid::from_raw(pid) else { return Ok(false) };
     let sys = |op, errno: Errno| Error::sys(op, format!("container {}", found.name), errno);
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(process) => process,
-        Err(Errno::SRCH) => return Ok(()),
+        Err(Errno::SRCH) => return Ok(false),
         Err(errno) => return Err(sys("pidfd_open", errno)),
     };
     // Only now is it certain that the number has not gone to another process.
     if store.container(&found.id)?.status != found.status {
-        return Ok(());
+        return Ok(false);
     }
     match pidfd_send_signal(&process, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => return Err(sys("pidfd_send_signal", errno)),
     }
     let mut ended = [PollFd::new(&process, PollFlags::IN)];
-    poll(&mut ended, Some(&KILL_TIMEOUT)).map_err(|errno| sys("poll", errno))?;
-    Ok(())
+    loop {
+        match poll(&mut ended, Some(&KILL_TIMEOUT)) {
+            Err(Errno::INTR) => {}
+            answer => return answer.map(|_| true).map_err(|errno| sys("poll", errno)),
+        }
+    }
 }
 
 pub(super) async fn commit(
