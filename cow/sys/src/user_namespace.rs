@@ -17,6 +17,8 @@ impl Holder {
         let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
         // Without a signal at its end it is nobody's child but ours to wait for.
         args.flags = libc::CLONE_NEWUSER as u64 | CLONE_CLEAR_SIGHAND;
+        // SAFETY: it takes nothing and returns an integer.
+        let parent = unsafe { libc::getpid() };
         // SAFETY: `args` is read for its size. Memory and fds are copied, as fork(2) does; the child has
         // one thread and makes system calls only, never touching a lock that another thread held.
         let pid = unsafe {
@@ -24,17 +26,22 @@ impl Holder {
         };
         match pid {
             -1 => Err(io::Error::last_os_error()),
-            0 => hold(),
+            0 => hold(parent),
             pid => Ok(Self(libc::pid_t::try_from(pid).unwrap_or_default())),
         }
     }
 }
 
-/// What the child does: it waits for its end, which also comes with the thread that made it.
-fn hold() -> ! {
-    // SAFETY: these calls take and return integers, and are safe after a fork.
+/// What the child does: it gives up its copies of what is open, locks and mounts above all, and waits for its
+/// end, which also comes with the thread that made it.
+fn hold(parent: libc::pid_t) -> ! {
+    // SAFETY: these calls take and return integers, and are safe after a fork; nothing here uses a file.
     unsafe {
+        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != parent {
+            libc::_exit(0);
+        }
         loop {
             libc::pause();
         }
@@ -46,7 +53,9 @@ impl Drop for Holder {
         // SAFETY: the pid is that of a child that nobody has waited for, so it is no other process's.
         unsafe {
             libc::kill(self.0, libc::SIGKILL);
-            libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL);
+            while libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL) == -1
+                && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+            {}
         }
     }
 }

@@ -294,6 +294,7 @@ impl Backend for Btrfs {
 
     /// `rw` goes behind the call: deleting one of many files takes its time.
     fn sealed(&self, id: &LayerId) {
+        self.expect_more(id);
         let drop = self
             .home
             .open_in_layer(id, ".")

@@ -38,6 +38,10 @@ impl Finished {
         self.lock().contains_key(id)
     }
 
+    fn usage(&self, id: &LayerId) -> Option<Usage> {
+        self.lock().get(id).copied()
+    }
+
     fn take(&self, id: &LayerId) -> Option<Usage> {
         self.lock().remove(id)
     }
@@ -58,22 +62,21 @@ impl Btrfs {
 
     /// Puts a layer's final form beside the active one, durably, and measures it.
     pub(super) fn finish(&self, layer: &Layer, meta: &Meta) -> cow::Result<Usage> {
-        if let Some(usage) = self.finished.take(&layer.id) {
-            self.expect_more(layer);
+        if let Some(usage) = self.finished.usage(&layer.id) {
             return Ok(usage);
         }
         let begun = self.begin(layer)?;
         self.complete(layer, meta, begun)
     }
 
-    /// Lets the stock know of an imported layer. Should its commit fail now, a spare of it is one of a tree that no layer
-    /// has, and is dropped in its time.
-    fn expect_more(&self, layer: &Layer) {
-        let Some(stock) = &self.stock else { return };
-        let tree = self.home.open_in_layer(&layer.id, RO);
+    /// Lets the stock know of a layer that is committed, if it was imported. Not sooner: the disk's wait for the commit may
+    /// be longer than the pause after which the stock takes it that no other layer comes on top.
+    pub(super) fn expect_more(&self, id: &LayerId) {
+        let (Some(_), Some(stock)) = (self.finished.take(id), &self.stock) else { return };
+        let tree = self.home.open_in_layer(id, RO);
         match tree.and_then(subvolume::info) {
-            Ok(info) => stock.expect(&layer.id, &info.uuid),
-            Err(error) => tracing::debug!(layer = %layer.id, %error, "no spare snapshot is kept"),
+            Ok(info) => stock.expect(id, &info.uuid),
+            Err(error) => tracing::debug!(layer = %id, %error, "no spare snapshot is kept"),
         }
     }
 

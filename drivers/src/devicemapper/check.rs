@@ -9,7 +9,7 @@ use super::dm::{Thin, ThinId, Use};
 use super::layer::{self, Device};
 use super::options::FileSystem;
 use super::pool::Mode;
-use super::{DeviceMapper, NAME};
+use super::{DeviceMapper, NAME, free};
 use crate::call::HomeCall;
 use crate::driver::{Finding, State};
 use crate::error::Result;
@@ -44,7 +44,8 @@ impl DeviceMapper {
         for id in orphans {
             let problem = format!("thin device {id} of the pool belongs to no layer");
             if mend {
-                self.pool.delete(Thin { id, size: self.pool.block_size }).map_err(failed)?;
+                let thin = Thin { id, size: self.pool.block_size };
+                free::delete_or_defer(&self.pool, thin).map_err(failed)?;
             }
             found.extend(finding(None, problem, true));
         }

@@ -1,4 +1,4 @@
-//! Deletes a layer's device with the layer.
+//! Deletes devices: a layer's with the layer, and those that belong to none.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -36,6 +36,7 @@ pub(super) fn delete(pool: &Pool, devices: &Devices, parent: &OwnedFd, name: &Os
         let size = device.thin(State::Active).size;
         for id in device.all() {
             devices.forget(id);
+            // Whatever keeps it there: nobody else comes to this layer any more.
             if let Err(error) = pool.delete(Thin { id, size }) {
                 tracing::info!(device = id, %error, "deleted later");
                 pool.defer(id)?;
@@ -44,4 +45,19 @@ pub(super) fn delete(pool: &Pool, devices: &Devices, parent: &OwnedFd, name: &Os
         crash::point("device deleted");
     }
     fs::remove_tree(parent, name)
+}
+
+/// Deletes a device that belongs to no layer, now or once nobody has it open: whatever probes new block devices may have
+/// it for a moment.
+///
+/// # Errors
+/// What the pool says, but that it is in use.
+pub(super) fn delete_or_defer(pool: &Pool, thin: Thin) -> Result<()> {
+    match pool.delete(thin) {
+        Err(error) if error.kind() == ErrorKind::InUse => {
+            tracing::info!(device = thin.id, %error, "deleted later");
+            pool.defer(thin.id)
+        }
+        done => done,
+    }
 }

@@ -254,7 +254,7 @@ fn open_base(
         (Some(base), _) => base,
     };
     if let Some(unused) = unused {
-        pool.delete(unused.thin())?;
+        free::delete_or_defer(pool, unused.thin())?;
     }
     Ok((volumes, base))
 }

@@ -99,9 +99,8 @@ impl Running {
         let mut command = Command::new(program);
         // LVM warns of every descriptor that a caller lets it inherit.
         command.args(arguments).env("LC_ALL", "C").env("LVM_SUPPRESS_FD_WARNINGS", "1");
-        let spawned =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = spawned.map_err(|source| {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = crate::spawning::spawn(&mut command).map_err(|source| {
             if source.kind() == std::io::ErrorKind::NotFound {
                 let reason = "the program is not installed";
                 return Error::refused("run", program, reason, ErrorKind::Unsupported);
@@ -109,7 +108,15 @@ impl Running {
             Error::sys("run", program, source)
         })?;
         let stderr = child.stderr.take();
-        let errors = std::thread::spawn(move || stderr.map(read_some).unwrap_or_default());
+        let read = move || stderr.map(read_some).unwrap_or_default();
+        let errors = match std::thread::Builder::new().spawn(read) {
+            Ok(errors) => errors,
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Error::sys("start a thread for", program, error));
+            }
+        };
         Ok(Self { program, line, child, errors })
     }
 

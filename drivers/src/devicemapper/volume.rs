@@ -15,7 +15,7 @@ use super::tool;
 use crate::driver::Mount;
 
 /// How often, and after which pause, a device that is frozen is tried again.
-const FROZEN_TRIES: u32 = 100;
+const FROZEN_TRIES: u32 = 1000;
 const FROZEN_PAUSE: Duration = Duration::from_millis(5);
 
 /// How all volumes of a home are treated.
@@ -106,7 +106,7 @@ impl Volumes {
     }
 
     /// Mounts a device for nobody else to see. One that is frozen, which the kernel calls busy, is waited
-    /// for (a snapshot of it takes some milliseconds).
+    /// for: a snapshot of it takes some milliseconds, and what is on its way to a slow disk a while more.
     pub(super) fn mount(&self, name: &str, shown: Shown) -> Result<OwnedFd> {
         let mut tries = 0;
         let mounted = loop {
@@ -177,6 +177,8 @@ impl Volumes {
             FileSystem::Xfs => tool::run("xfs_growfs", &[mount_point.as_os_str()]),
         };
         drop(target);
+        // Programs that are being started have copies of what was open.
+        crate::spawning::wait();
         let unmounted = cow_sys::mount::unmount(mount_point, false)
             .map_err(|error| Error::sys("unmount", mount_point, into_io(error)));
         grown.and(unmounted)

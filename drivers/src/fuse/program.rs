@@ -22,8 +22,9 @@ use crate::spawning;
 const LAYERFS: &str = "layerfs";
 /// How much of what it says is told.
 const MAX_SAID: usize = 2000;
-/// How long the end of a process is waited for whose mount is gone.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the end of a process is waited for whose mount is gone: it may be waiting for the disk to have what it
+/// copied up last. As long it takes to refuse a layer of which somebody else has a mount.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The variables of the environment that it gets.
 const ENVIRONMENT: [&str; 3] = ["PATH", "LAYERFS_LOG", "XDG_RUNTIME_DIR"];
 

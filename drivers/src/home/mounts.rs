@@ -183,11 +183,9 @@ impl Home {
     /// other namespaces inherited (rmdir(2) of a mount point, Linux 3.18).
     fn take_off(&self, call: Call<'_>, id: &LayerId) -> Result<()> {
         let path = self.layer_path(id, MERGED);
-        match unmount(&path, false) {
+        match take_away(&path, false) {
             Ok(()) => {}
             Err(Errno::BUSY) => self.take_off_busy(call, &path)?,
-            // Somebody else unmounted it: what was wanted is so.
-            Err(Errno::INVAL | Errno::NOENT) => {}
             Err(errno) => return Err(call.sys("umount", MERGED, errno)),
         }
         let merged = id.as_ref().join(MERGED);
@@ -206,15 +204,15 @@ impl Home {
         let table = mountinfo::read().map_err(|error| call.failed(error))?;
         for entry in mountinfo::below(&table, path) {
             if entry.mount_point != path {
-                unmount(&entry.mount_point, true)
+                take_away(&entry.mount_point, true)
                     .map_err(|errno| call.sys("umount", &entry.mount_point, errno))?;
             }
         }
-        match unmount(path, false) {
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
+        match take_away(path, false) {
+            Ok(()) => Ok(()),
             Err(Errno::BUSY) => {
                 tracing::warn!(driver = call.driver, layer = %call.layer, "detaching a busy mount");
-                unmount(path, true).map_err(|errno| call.sys("umount", MERGED, errno))
+                take_away(path, true).map_err(|errno| call.sys("umount", MERGED, errno))
             }
             Err(errno) => Err(call.sys("umount", MERGED, errno)),
         }
@@ -231,8 +229,12 @@ impl Home {
             }
         }
         for entry in self.mounts_below(call)? {
-            unmount(&entry.mount_point, true)
+            take_away(&entry.mount_point, true)
                 .map_err(|errno| call.sys("umount", &entry.mount_point, errno))?;
+        }
+        // One that another namespace has locked here looks as if it were gone.
+        for entry in self.mounts_below(call)? {
+            tracing::warn!(mount = %entry.mount_point.display(), "a mount stays");
         }
         Ok(())
     }
@@ -251,4 +253,12 @@ pub(super) fn unmount(path: &Path, lazily: bool) -> Result<(), Errno> {
     use rustix::mount::UnmountFlags;
     let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW)
+}
+
+/// The same; what somebody else has unmounted meanwhile is as it was to be.
+fn take_away(path: &Path, lazily: bool) -> Result<(), Errno> {
+    match unmount(path, lazily) {
+        Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        answer => answer,
+    }
 }
