@@ -122,6 +122,13 @@ impl Record {
     }
 }
 
+impl Drop for Record {
+    fn drop(&mut self) {
+        // Not by closing the file, which a child that is just being started may have as well.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 /// Waits until the disk has a copy's data, and has the copy say so; `attr` is the name of its origin.
 ///
 /// # Errors

@@ -217,7 +217,10 @@ fn run(typed: Typed, serves: bool) -> Result<()> {
     let mounted = mount::mount(&typed.options, &typed.point)?;
     // Whoever unmounted may want to unmount the layers next: they are let go with the process, at
     // once, whatever number of nodes there is.
-    let gone = || std::process::exit(0);
+    let gone = || {
+        cow_sys::schedule::none_gives_way();
+        std::process::exit(0)
+    };
     let started = transport::handshake(&fs, &mounted.device, &typed.options)
         .and_then(|session| session.start(&mounted.point, gone));
     let running = match started {
@@ -235,7 +238,9 @@ fn run(typed: Typed, serves: bool) -> Result<()> {
     if serves {
         ready()?;
     }
-    Ok(running.wait()?)
+    let ended = running.wait();
+    cow_sys::schedule::none_gives_way();
+    Ok(ended?)
 }
 
 fn attend(signals: &SigSet, point: &std::path::Path, fs: &Fs, quiet: bool) {

@@ -30,6 +30,22 @@ pub fn give_way(gives: bool) -> Result<()> {
     answer(unsafe { libc::sched_setscheduler(0, policy, &raw const param) }.into()).map(drop)
 }
 
+/// Has every thread of this process run as threads do, where that is allowed: a process ends with the last of them.
+pub fn none_gives_way() {
+    let ids = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    for id in ids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()) {
+        // SAFETY: the structure is plain numbers, for which zeros are valid.
+        let param: libc::sched_param = unsafe { std::mem::zeroed() };
+        // SAFETY: the calls take an id, and a structure that outlives them. For a thread that is gone they fail, or
+        // another that has its number by now does not give way any more, which harms nobody.
+        unsafe {
+            if libc::sched_getscheduler(id) == libc::SCHED_IDLE {
+                libc::sched_setscheduler(id, libc::SCHED_OTHER, &raw const param);
+            }
+        }
+    }
+}
+
 /// Whether this thread gives way.
 pub fn gives_way() -> bool {
     // SAFETY: the call takes no pointers; 0 is the calling thread.
@@ -67,7 +83,12 @@ mod tests {
             let set = unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_THREAD, 0) };
             assert_eq!(set, BEST_EFFORT.into(), "not the lowest");
             match give_way(false) {
-                Ok(()) => assert!(!gives_way(), "taken back"),
+                Ok(()) => {
+                    assert!(!gives_way(), "taken back");
+                    give_way(true).expect("always allowed");
+                    none_gives_way();
+                    assert!(!gives_way(), "taken back for all");
+                }
                 Err(error) => assert_eq!(error, Errno::PERM, "without CAP_SYS_NICE"),
             }
         })

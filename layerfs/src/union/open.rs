@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 
 /// How long the mount before may take to let go of its copies.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Fds that are left for requests in flight, channels and open files.
 const RESERVE: u64 = 256;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -37,11 +38,14 @@ impl Work {
     pub(super) fn new(dir: OwnedFd, index: Option<Arc<RealDir>>) -> Self {
         let whiteouts = Mutex::new(whiteout::Source::probe(&dir));
         let whiteout_ino = AtomicU64::new(whiteout::shared_inode(&dir));
-        let (next, spare) = (AtomicU64::new(0), Mutex::default());
+        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let next = AtomicU64::new(u64::try_from(since.as_nanos()).unwrap_or_default());
+        let spare = Mutex::default();
         Self { dir, index, next, whiteouts, whiteout_ino, spare }
     }
 
-    /// A name in the work directory that nobody else uses.
+    /// A name in the work directory that nobody else uses: neither does the server of an earlier mount, which may still
+    /// be removing what it had there, for numbers begin with the time.
     pub fn name(&self) -> String {
         format!("#{:x}", self.next.fetch_add(1, Ordering::Relaxed))
     }
