@@ -84,6 +84,7 @@ impl Browser {
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.call(&format!("{domain}.enable"), &json!({}));
         }
+        browser.call("Page.setLifecycleEventsEnabled", &json!({"enabled": true}));
         browser
     }
 
@@ -101,7 +102,14 @@ impl Browser {
         let url = json!({"url": format!("file://{}", file.display())});
         let answer = self.call("Page.navigate", &url);
         assert!(answer["errorText"].is_null(), "{}: {answer}", file.display());
-        while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
+        // The empty page before may be told to be there only now.
+        let is_there = |event: &Value| {
+            let told = &event["params"];
+            event["method"] == "Page.lifecycleEvent"
+                && told["name"] == "load"
+                && told["loaderId"] == answer["loaderId"]
+        };
+        while !self.events.iter().any(is_there) {
             let event = self.next();
             self.events.push(event);
         }

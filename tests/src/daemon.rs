@@ -17,7 +17,7 @@ use crate::programs;
 use crate::root::TempRoot;
 
 /// How long a daemon may take to end before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running layerd in a temporary directory; drop ends it and clears everything away, under a
 /// panic too, and then shows its log.

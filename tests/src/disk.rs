@@ -37,8 +37,7 @@ pub fn remount(at: &Path) {
     let device = Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(at).finish().ok();
     // Held open, so that the loop device does not end with the mount.
     let held = std::fs::File::open(device.trim()).expect("the device");
-    let flags = rustix::mount::UnmountFlags::empty();
-    rustix::mount::unmount(at, flags).expect("not in use");
+    crate::root::unmount(at);
     Command::new("mount").arg(device.trim()).arg(at).finish().ok();
     drop(held);
 }
@@ -58,9 +57,9 @@ pub fn make(fs: &str, on: &Path) {
     };
     let mut made = Command::new(format!("mkfs.{fs}")).args(flags).arg(on).finish();
     // mkfs.btrfs looks at every mount of the machine. One whose server has died, as other tests have
-    // it, is gone in a moment.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while made.stderr.contains("endpoint is not connected") && Instant::now() < deadline {
+    // it, is gone in a moment, and so is one whose loop device ends just now.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while made.stderr.contains("cannot check mount status") && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(50));
         made = Command::new(format!("mkfs.{fs}")).args(flags).arg(on).finish();
     }

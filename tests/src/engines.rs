@@ -146,8 +146,8 @@ pub struct Containerd {
 impl Containerd {
     /// Starts it on a directory with the layerd at `socket`.
     ///
-    /// Its collector runs at its start and when a command waits for it, not after so many changes: it would take what
-    /// a test has made and not yet referred to.
+    /// Its collector runs at its start, when a command waits for it and a moment after something was removed, not after
+    /// so many changes: it takes what a test has made and not yet referred to.
     ///
     /// # Panics
     /// When it does not start.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a process may take to end whose mount is gone.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The layerfs processes that serve a mount at or below `dir`, in no order.
 #[must_use]
@@ -34,10 +34,7 @@ fn serves_below(id: i32, dir: &Path) -> bool {
 /// When it has ended by itself, or does not end.
 pub fn kill(server: Pid) {
     kill_process(server, Signal::KILL).expect("the process lives");
-    ends(&format!("process {server}"), || {
-        // A zombie that nobody has reaped yet has no command line.
-        fs::read(format!("/proc/{server}/cmdline")).is_ok_and(|line| !line.is_empty())
-    });
+    ends(&format!("process {server}"), || lives(server));
 }
 
 /// Waits until no layerfs serves a mount below `dir`.
@@ -45,10 +42,35 @@ pub fn kill(server: Pid) {
 /// # Panics
 /// When one does not end.
 pub fn all_end_below(dir: &Path) {
-    ends("a layerfs without a mount", || !servers_below(dir).is_empty());
+    let mut seen = Vec::new();
+    ends("a layerfs without a mount", || {
+        seen.extend(servers_below(dir));
+        seen.retain(|server| lives(*server));
+        !seen.is_empty()
+    });
 }
 
-fn ends(what: &str, lives: impl Fn() -> bool) {
+/// Waits until so many layerfs serve a mount at or below `dir`, and returns them: those of mounts that are gone end a
+/// moment later.
+///
+/// # Panics
+/// When there are more or fewer.
+#[must_use]
+pub fn servers_become(dir: &Path, count: usize) -> Vec<Pid> {
+    ends("a layerfs too many or too few", || servers_below(dir).len() != count);
+    servers_below(dir)
+}
+
+/// Whether a process has anything open: its files are closed when its last thread ends, its command line is gone before
+/// that. Whether somebody has reaped it is of no interest.
+fn lives(server: Pid) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{server}/stat")) else { return false };
+    let is_over = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
+    let threads = || fs::read_dir(format!("/proc/{server}/task")).map_or(0, Iterator::count);
+    !is_over || threads() > 1
+}
+
+fn ends(what: &str, mut lives: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while lives() {
         assert!(Instant::now() < deadline, "{what} does not end");

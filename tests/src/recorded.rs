@@ -104,8 +104,7 @@ impl Recorded {
     /// # Panics
     /// When it is in use.
     pub fn unmount(&self) {
-        let flags = rustix::mount::UnmountFlags::empty();
-        rustix::mount::unmount(&self.mounted, flags).expect("not in use");
+        crate::root::unmount(&self.mounted);
     }
 
     /// How much has been written: a point in time that [`cut`](Self::cut) takes.

@@ -3,8 +3,31 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 
 use crate::disk;
+
+/// Unmounts what nobody has open: a program that another test is just starting has copies of all that was open until
+/// it runs, so that a busy mount is tried again for a while.
+///
+/// # Panics
+/// When it cannot be unmounted.
+pub fn unmount(at: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match rustix::mount::unmount(at, UnmountFlags::empty()) {
+            Err(Errno::BUSY) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(()) => return,
+            Err(errno) => panic!("umount {}: {errno}", at.display()),
+        }
+    }
+}
 
 /// Room enough for every case; only what is used is taken.
 const BTRFS_MIB: u64 = 8192;

@@ -428,7 +428,7 @@ fn a_running_container_is_removed_by_force_alone() {
     let stdout = run.stdout.as_mut().expect("its output is piped");
     stdout.read_exact(&mut up).expect("the container runs");
     // The container may speak before its runtime has reported it.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let listed = loop {
         let listed = daemon.layerctl(["ps", "--format", "{{.Names}} {{.State}}"]);
         if !listed.stdout.is_empty() || Instant::now() > deadline {

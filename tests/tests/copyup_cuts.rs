@@ -130,8 +130,7 @@ fn look(image: &Path, case: &Case, at: usize, synced: &[Option<usize>]) -> Left 
     }
     let merged = TempRoot::new("after-cut-merged");
     mount_union(root.path(), merged.path(), "");
-    let flags = rustix::mount::UnmountFlags::empty();
-    rustix::mount::unmount(merged.path(), flags).expect("not in use");
+    tests::root::unmount(merged.path());
     layerfs::all_end_below(merged.path());
     assert!(!root.join("work/work/unsettled").exists(), "cut at {at}: the record is left");
     for (path, number) in names() {
@@ -185,8 +184,7 @@ fn cuts(case: &Case) {
         wait_for_the_record_to_go(&on_disk("work/work/unsettled"));
     }
     let end = disk.now();
-    let flags = rustix::mount::UnmountFlags::empty();
-    rustix::mount::unmount(merged.path(), flags).expect("not in use");
+    tests::root::unmount(merged.path());
     layerfs::all_end_below(merged.path());
     disk.unmount();
     let cuts = case.cuts;

@@ -15,7 +15,7 @@ use tests::daemon::Daemon;
 use tests::root::mounts_below;
 
 /// How long an answer may take before it counts as none.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Docker as a client of the socket.
 #[derive(Clone, Debug)]

@@ -103,6 +103,7 @@ fn an_archive_is_explored() {
     terminal.keys(&["q", "b"]);
     terminal.wait_for(&["Blame", "layer 2 gave it content", "A  added", "C  changed: size"]);
     terminal.keys(&["Escape"]);
+    terminal.wait_until("no blame", |screen| !screen.contains("Blame"));
 
     find(&terminal, "data");
     terminal.keys(&["Enter"]);
@@ -128,6 +129,7 @@ fn an_archive_is_explored() {
     terminal.resize((30, 8));
     terminal.wait_for(&["too small", "40 x 10"]);
     terminal.resize((80, 24));
+    terminal.wait_until("the size", |screen| !screen.contains("too small"));
     terminal.keys(&["?"]);
     terminal.wait_for(&["Keys", "between layers and tree"]);
     terminal.keys(&["q", "q"]);

@@ -111,17 +111,18 @@ fn idle_connections_make_room_for_others() {
     let socket = daemon.socket();
     let half = "POST /v1/prune HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
                 content-length: 2\r\n\r\n";
+    let client = || {
+        let mut docker = Docker::connect(&socket).expect("connect");
+        assert!(!docker.exists("nobody").expect("an answer"), "everybody is served");
+        docker
+    };
+    // The rest of a request has to come within half a minute.
+    let mut idle: Vec<_> = (0..CONNECTIONS - 10).map(|_| client()).collect();
     let mut busy = connect(&socket);
     busy.write_all(half.as_bytes()).expect("half a request");
     let mut going_on = [0; 25];
     busy.read_exact(&mut going_on).expect("the daemon waits for the body");
-    let mut idle: Vec<_> = (0..CONNECTIONS + 50)
-        .map(|_| {
-            let mut docker = Docker::connect(&socket).expect("connect");
-            assert!(!docker.exists("nobody").expect("an answer"), "everybody is served");
-            docker
-        })
-        .collect();
+    idle.extend((0..60).map(|_| client()));
     let gone = idle.iter_mut().map(|docker| docker.exists("nobody").is_err());
     let gone: Vec<bool> = gone.take(51).collect();
     assert_eq!(gone, vec![true; 51], "those that were idle the longest made room");

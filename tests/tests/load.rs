@@ -26,7 +26,7 @@ const LIVES: usize = 3;
 const DOOMED: usize = 60;
 const KILLS: usize = 3;
 /// How long the daemon may take to let go of connections that were closed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the resident set may grow by, in KiB: threads and the allocator's share.
 const GROWTH: u64 = 48 << 10;
 

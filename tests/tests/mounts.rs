@@ -3,14 +3,15 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
+use rustix::mount::{MountFlags, mount_bind, mount_remount};
 use tempfile::TempDir;
 use tests::daemon::Daemon;
 use tests::docker::Docker;
 use tests::grpc::{Grpc, Mount};
-use tests::layerfs::{all_end_below, kill, servers_below};
+use tests::layerfs::{all_end_below, kill, servers_become};
 use tests::root::{TempRoot, mounts_below};
 use tests::{host, programs};
 use tonic::Code;
@@ -48,7 +49,7 @@ impl<'a> Client<'a> {
     }
 
     fn unmount(self) {
-        unmount(&self.target, UnmountFlags::empty()).expect("nobody uses it");
+        tests::root::unmount(&self.target);
     }
 }
 
@@ -89,8 +90,8 @@ fn snapshots_keep_their_mounts_over_a_restart_and_leave_none() {
         let removed = client.prepare("removed", "top").expect("prepare");
         let kept = Client::mount(&root, "kept", &mounts);
         fs::write(kept.target.join("before"), "1").expect("a file");
-        let servers = servers_below(&daemon.root()).len();
-        assert_eq!(servers, 2, "one process for each mounted snapshot");
+        // One process for each mounted snapshot.
+        let _ = servers_become(&daemon.root(), 2);
 
         drop(client);
         let daemon = Daemon::start_in(ends(daemon), DRIVER);
@@ -99,7 +100,8 @@ fn snapshots_keep_their_mounts_over_a_restart_and_leave_none() {
         fs::write(kept.target.join("after"), "2").expect("a file");
         assert_eq!(client.mounts("active").expect("mounts"), mounts, "{end}: it is adopted");
         assert_eq!(client.mounts("removed").expect("mounts"), removed, "{end}: this one too");
-        assert_eq!(servers_below(&daemon.root()).len(), servers, "{end}: no new process");
+        // No new one.
+        let _ = servers_become(&daemon.root(), 2);
 
         client.remove("removed").expect("remove");
         // A client that is about to change what is committed keeps it from being so.
@@ -175,14 +177,14 @@ fn a_dead_mount_is_made_anew_for_who_asks() {
     let mounts = client.prepare("active", "top").expect("prepare");
     let first = Client::mount(&root, "first", &mounts);
     fs::write(first.target.join("written"), "1").expect("a file");
-    let [server] = servers_below(&daemon.root())[..] else { panic!("one process") };
+    let server = servers_become(&daemon.root(), 1)[0];
     kill(server);
     assert!(fs::read(first.target.join("written")).is_err(), "nobody serves it");
     first.unmount();
     let second = Client::mount(&root, "second", &client.mounts("active").expect("mounts"));
     assert_eq!(fs::read_to_string(second.target.join("written")).expect("it is served"), "1");
     second.unmount();
-    let [server] = servers_below(&daemon.root())[..] else { panic!("one process") };
+    let server = servers_become(&daemon.root(), 1)[0];
     kill(server);
     for key in ["active", "top", "base"] {
         client.remove(key).expect("remove");
@@ -198,7 +200,7 @@ fn a_snapshot_that_cannot_be_mounted_is_not_prepared() {
     }
     let root = TempRoot::new("fuse-missing");
     let program = root.join("layerfs");
-    fs::copy(programs::path("layerfs"), &program).expect("a copy");
+    symlink(programs::path("layerfs"), &program).expect("a link");
     let option = format!("fuse.program={}", program.display());
     let daemon = Daemon::start_with(["--driver", "fuse", "--storage-opt", &option]);
     let mut client = containerd(&daemon);
@@ -212,7 +214,7 @@ fn a_snapshot_that_cannot_be_mounted_is_not_prepared() {
         }
         assert!(!client.exists("active").expect("stat"), "it is there all the same");
     }
-    fs::copy(programs::path("layerfs"), &program).expect("a copy");
+    symlink(programs::path("layerfs"), &program).expect("a link");
     client.prepare("active", "top").expect("prepare");
     for key in ["active", "top", "base"] {
         client.remove(key).expect("remove");

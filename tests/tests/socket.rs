@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tests::daemon::{Daemon, Finish, command};
 
 /// How long an answer may take before it counts as none.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn connect(socket: &Path) -> UnixStream {
     let stream = UnixStream::connect(socket).expect("connect");

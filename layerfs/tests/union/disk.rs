@@ -1,14 +1,17 @@
 //! A disk of a test's own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{PoisonError, RwLockReadGuard};
 
-use crate::stage::{Stage, run};
+use crate::stage::{NAMESPACES, Stage, run};
 
 /// A disk of its own for the upper layer, whose power can be cut.
 pub(crate) struct Disk {
     image: PathBuf,
     top: PathBuf,
+    _alone: RwLockReadGuard<'static, ()>,
 }
 
 impl Disk {
@@ -16,7 +19,8 @@ impl Disk {
         let image = stage.path(".").join("disk");
         fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("a disk");
         run("mkfs.ext4", &["-q".as_ref(), "-b".as_ref(), "4096".as_ref(), image.as_os_str()]);
-        let disk = Self { image, top: stage.path("top") };
+        let alone = NAMESPACES.read().unwrap_or_else(PoisonError::into_inner);
+        let disk = Self { image, top: stage.path("top"), _alone: alone };
         disk.mount(stage);
         disk
     }
@@ -31,10 +35,17 @@ impl Disk {
         stage.adopt(self.top.clone());
     }
 
-    /// Unmounts it, and mounts it with other options.
+    /// Unmounts it, and mounts it with other options; read-only, its loop device is writable all the same, and stays.
     pub(crate) fn remount(&self, stage: &mut Stage, options: &str) {
+        let found = Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(&self.top).output();
+        let device = String::from_utf8(found.expect("findmnt").stdout).expect("UTF-8");
+        let device = Path::new(device.trim());
+        let held = fs::File::open(device).expect("the device");
         stage.unmount(&self.top);
-        self.mount_with(stage, &format!("loop,{options}"));
+        let words = ["-o".as_ref(), options.as_ref(), device.as_os_str(), self.top.as_os_str()];
+        run("mount", &words);
+        stage.adopt(self.top.clone());
+        drop(held);
     }
 
     /// Loses all that is not on the disk yet.

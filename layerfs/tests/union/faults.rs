@@ -115,7 +115,8 @@ fn root_it_detaches_and_ends_with_a_signal() {
     let server = server_of(&point).expect("the serving process");
     let status = Command::new("kill").arg(server.to_string()).status().expect("kill");
     assert!(status.success(), "SIGTERM was sent");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    // It first syncs the file system of the upper layer, whatever others have written there.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
     while fs::metadata(&point).is_ok_and(|meta| meta.dev() == device) {
         assert!(std::time::Instant::now() < deadline, "it is still mounted");
         std::thread::sleep(std::time::Duration::from_millis(5));

@@ -5,8 +5,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::PoisonError;
 
-use crate::stage::{LAYERFS, Stage, has_program, may_mount};
+use crate::stage::{LAYERFS, NAMESPACES, Stage, has_program, may_mount};
 
 #[test]
 fn root_layers_can_be_unmounted_while_the_union_lives() {
@@ -47,6 +48,7 @@ umount m";
         stage.path(name);
     }
     fs::write(stage.path("low").join("f"), "lower").expect("a lower file");
+    let _alone = NAMESPACES.write().unwrap_or_else(PoisonError::into_inner);
     let status = std::process::Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, LAYERFS])
         .current_dir(stage.path("."))

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::stage::{Stage, has_program, may_mount};
+use crate::stage::{Stage, has_program, may_mount, run};
 
 #[test]
 fn root_directories_made_beside_removals_are_new() {
@@ -111,11 +111,13 @@ fn root_a_program_that_runs_cannot_be_cut() {
     }
     let mut stage = Stage::new();
     let sleep = PathBuf::from("/bin/sleep");
-    fs::copy(&sleep, stage.path("low").join("lower")).expect("a program");
+    // By another program: who is started meanwhile by another test would have our copy open for writing.
+    let copy = |to: PathBuf| run("cp", &[sleep.as_os_str(), to.as_os_str()]);
+    copy(stage.path("low").join("lower"));
     let options = stage.layers(&["low"], "top");
     for more in ["passthrough=1", "passthrough=0"] {
         let mount = stage.layerfs("m", &format!("{options},{more}"));
-        fs::copy(&sleep, mount.join("upper")).expect("a program");
+        copy(mount.join("upper"));
         for name in ["lower", "upper"] {
             let path = mount.join(name);
             let mut program = Command::new(&path).arg("100").spawn().expect("it runs");

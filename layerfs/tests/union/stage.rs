@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::RwLock;
 use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
@@ -42,6 +43,10 @@ pub(crate) fn has_program(name: &str) -> bool {
     eprintln!("skipped: this test needs {name}");
     false
 }
+
+/// Kept from being written by whoever counts on the end of a mount, and written while a mount namespace is made: that
+/// has copies of all mounts, and with them the file systems.
+pub(crate) static NAMESPACES: RwLock<()> = RwLock::new(());
 
 /// Layers, and mounts of them.
 pub(crate) struct Stage {
@@ -104,6 +109,12 @@ impl Stage {
     /// Mounts layerfs as users do, in the background.
     pub(crate) fn background(&mut self, name: &str, options: &str) -> PathBuf {
         let point = self.path(name);
+        // The one before is no child of ours, and may be about to end.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while crate::faults::server_of(&point).is_some() {
+            assert!(Instant::now() < deadline, "a server outlives its mount");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let transport = if OVER_RING { "ring" } else { "device" };
         let options = format!("transport={transport},{options}");
         let status = Command::new(LAYERFS).arg("-o").arg(options).arg(&point).status();

@@ -2,8 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 /// Whether mounts made from now on are offered the ring.
 const PARAMETER: &str = "/sys/module/fuse/parameters/enable_uring";
@@ -71,16 +74,39 @@ impl Enabled {
 
     /// Waits until there is no other user, and switches the parameter off while something is done.
     pub(crate) fn off<T>(&mut self, work: impl FnOnce() -> T) -> io::Result<T> {
-        // Whoever waits at the gate is no user, so that nobody waits for him.
         flock(&self.0, FlockOperation::Unlock)?;
-        let _gate = gate()?;
-        flock(&self.0, FlockOperation::LockExclusive)?;
+        let _gate = loop {
+            let gate = gate()?;
+            if self.waits_for_the_others()? {
+                break gate;
+            }
+            // One of them may wait for somebody who is to come yet.
+            drop(gate);
+            thread::sleep(Duration::from_millis(20));
+        };
         switch_on(&mut self.0)?;
         fs::write(PARAMETER, "N")?;
         let done = work();
         cow_sys::fuse::enable_uring()?;
         flock(&self.0, FlockOperation::LockShared)?;
         Ok(done)
+    }
+}
+
+impl Enabled {
+    /// Waits for a while, in which nobody else comes, until there is no other user.
+    fn waits_for_the_others(&self) -> io::Result<bool> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(true),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(2));
+                }
+                Err(Errno::WOULDBLOCK) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 
@@ -102,7 +128,7 @@ fn root_the_parameter_is_restored_when_the_last_user_leaves() {
         return;
     }
     let one = Enabled::hold().expect("switched on");
-    let panicked = std::thread::spawn(|| {
+    let panicked = thread::spawn(|| {
         let _other = Enabled::hold().expect("switched on");
         panic!("as a failing test does");
     });
@@ -123,7 +149,7 @@ fn root_the_parameter_is_on_for_everybody_who_holds_it() {
         return;
     }
     // The last one leaves again and again while another comes, and children have copies of what is open.
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for round in 0..100 {

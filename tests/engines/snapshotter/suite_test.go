@@ -49,7 +49,7 @@ func start(root string) (socket string, stop func() error, err error) {
 		}
 		return nil
 	}
-	for patience := 0; patience < 500; patience++ {
+	for patience := 0; patience < 6000; patience++ {
 		if connection, err := net.Dial("unix", socket); err == nil {
 			connection.Close()
 			return socket, stop, nil

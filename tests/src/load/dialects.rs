@@ -16,7 +16,7 @@ use crate::grpc::Grpc;
 /// The snapshotter that the load is to containerd's dialect.
 pub const SNAPSHOTTER: &str = "load";
 /// How long a mount may be busy.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_secs(60);
 
 /// A dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

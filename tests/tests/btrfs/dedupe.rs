@@ -171,21 +171,26 @@ fn a_file_that_is_written_to_meanwhile_keeps_what_was_written() {
     let held: Vec<File> = files.iter().map(open).collect();
     // A writer changes one file after the other, as long as the commit lasts, and never back.
     let done = AtomicBool::new(false);
+    let (begins, begun) = std::sync::mpsc::channel();
     let written = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
+        let (held, done) = (&held, &done);
+        let writer = scope.spawn(move || {
             let mut written = 0;
             while !done.load(Ordering::Relaxed) && written < held.len() {
                 held[written].write_all_at(b"written", 5000).unwrap();
+                if written == 0 {
+                    begins.send(()).unwrap();
+                }
                 written += 1;
                 std::thread::yield_now();
             }
             written
         });
+        begun.recv().expect("the writer writes");
         bench.commit("two");
         done.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     });
-    assert!(written > 0, "the writer came to nothing");
     for (n, (file, (path, content))) in held.iter().zip(&files).enumerate() {
         let mut found = vec![0; content.len()];
         file.read_exact_at(&mut found, 0).unwrap();

@@ -162,9 +162,7 @@ fn what_is_left_of_a_mount_can_change_nothing() {
     let target = bench.root.join("target");
     fs::create_dir(&target).unwrap();
     let bind = |path: &Path| rustix::mount::mount_bind(path, &target).unwrap();
-    let unbind = || {
-        rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
-    };
+    let unbind = || tests::root::unmount(&target);
     let commit = || bench.driver().commit(&id("2"), &drivers::LayerRecord::default());
 
     // With a file open for writing the tree cannot be frozen.
@@ -241,7 +239,7 @@ fn layers_are_the_kernels_as_well() {
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount("overlay", &target, "overlay", flags, data.as_c_str()).unwrap();
     let shown = crate::bench::timeless(tests::tree::portrait(&target).unwrap());
-    rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
+    tests::root::unmount(&target);
     bench.same("3", &shown, &expected);
 }
 

@@ -165,7 +165,7 @@ fn a_home_may_have_any_name() {
             let target = mount_as_client(&bench, "3", Access::Default);
             let got = crate::bench::timeless(tests::tree::portrait(&target).unwrap());
             bench.same("3", &got, &expected);
-            rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
+            tests::root::unmount(&target);
         }
         assert_eq!(bench.changes("3", None), ["Deleted /f", "Added /h"], "{}", bench.label);
     }
@@ -198,7 +198,7 @@ fn clients_can_mount_for_themselves() {
             let got = crate::bench::timeless(tests::tree::portrait(&target).unwrap());
             bench.same(&format!("{name}, {access:?}"), &got, &expected);
             let writes = fs::write(target.join("new"), "").is_ok();
-            rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
+            tests::root::unmount(&target);
             assert_eq!(writes, writable, "{}: {name}, {access:?}", bench.label);
         }
         assert!(

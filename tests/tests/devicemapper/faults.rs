@@ -56,13 +56,14 @@ const CASES: [Case; 5] = [
         what: "home takes no writes",
         parts: &[HOME],
         does: "error_writes",
-        said: ["Input/output error", "commit layer", "Read-only file system"],
+        // The journal may have given up before anything is synced, by a commit of its own.
+        said: ["Input/output error|Read-only file system", "commit layer", "Read-only file system"],
     },
     Case {
         what: "nothing takes writes",
         parts: &[HOME, METADATA, DATA],
         does: "error_writes",
-        said: ["apply layer", "commit layer", "Read-only file system"],
+        said: ["apply layer|Read-only file system", "commit layer", "Read-only file system"],
     },
     // A disk that lies, until the power is cut.
     Case {
@@ -186,7 +187,8 @@ fn survives(case: &Case, archives: &[(PathBuf, String)]) {
     ];
     for (failure, said) in failures.iter().filter(|(_, said)| !said.is_empty()) {
         let failure = failure.as_ref().unwrap_or_else(|| panic!("{what}: done, though {said:?}"));
-        assert!(failure.contains(said), "{what}: {said:?} is not said: {failure}");
+        let is_said = said.split('|').any(|said| failure.contains(said));
+        assert!(is_said, "{what}: {said:?} is not said: {failure}");
     }
     drop(daemon.kill());
     drop(layout);

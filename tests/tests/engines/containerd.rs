@@ -122,14 +122,28 @@ fn snapshot_verbs(root: &TempRoot, containerd: &Containerd, driver: &str) {
     let shows = |list: &str, key: &str, kind: &str| {
         list.lines().any(|line| line.starts_with(key) && line.trim_end().ends_with(kind))
     };
-    containerd.ctr(["snapshot", "view", "look", "done"]).ok();
-    // Unlike the others, ctr makes it without a label that keeps it from containerd's collector.
-    containerd.ctr(["snapshot", "label", "look", "containerd.io/gc.root=now"]).ok();
+    labelled_view(containerd);
     let list = containerd.ctr(["snapshot", "ls"]).ok();
     assert!(shows(&list, "look", "View"), "{driver}: the view is not listed: {list}");
     assert!(shows(&list, "done", "Committed"), "{driver}: done is not committed: {list}");
     containerd.ctr(["snapshot", "rm", "look"]).ok();
     containerd.ctr(["snapshot", "rm", "done"]).ok();
+}
+
+/// Makes a view `look`. Unlike other snapshots ctr makes it without a label that keeps it from containerd's
+/// collector, which may come before that is given.
+fn labelled_view(containerd: &Containerd) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        containerd.ctr(["snapshot", "view", "look", "done"]).ok();
+        let label = ["snapshot", "label", "look", "containerd.io/gc.root=now"];
+        let labelled = containerd.ctr(label);
+        if labelled.code == Some(0) {
+            return;
+        }
+        let is_gone = labelled.stderr.contains("not found") && Instant::now() < deadline;
+        assert!(is_gone, "the view gets no label: {labelled:?}");
+    }
 }
 
 /// Keys are only names, however they look.

@@ -29,6 +29,10 @@ impl Filler {
     }
 
     fn leave(&mut self, bench: &Bench, free: u64) {
+        // They would give blocks back after they were counted.
+        bench.until("deferred devices are deleted", || {
+            bench.driver().pool().expect("a pool").report().expect("its report").deferred == 0
+        });
         let file = File::options().write(true).open(self.raw.path()).expect("the device");
         let there = Self::free(bench);
         for _ in free..there {
