@@ -160,7 +160,8 @@ impl Guest {
         if !ended {
             let _ = write!(stderr, "\nswitched off after {:?}", self.patience);
         }
-        if read("code").is_empty() {
+        // The kernel's errors are there as well.
+        if read("code").trim() != "0" {
             let _ = write!(stderr, "\nthe console: {}", read("console"));
         }
         Finished { code: read("code").trim().parse().ok(), stdout: read("out"), stderr }
