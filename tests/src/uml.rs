@@ -126,7 +126,19 @@ impl Guest {
         let me = std::env::current_exe().expect("the path of this program");
         let words = ["--ignored", "--test-threads", "1", "--nocapture", filter];
         let finished = self.run(&me, words);
-        assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
+        // The kernel's errors are on the console.
+        let console = || {
+            String::from_utf8_lossy(&fs::read(self.dir().join("console")).unwrap_or_default())
+                .into_owned()
+        };
+        assert_eq!(
+            finished.code,
+            Some(0),
+            "{}\n{}\n{}",
+            finished.stdout,
+            finished.stderr,
+            console()
+        );
         let passed = finished.stdout.lines().find(|line| line.contains("test result: ok."));
         let some = passed.is_some_and(|line| !line.contains(" 0 passed"));
         assert!(some, "{filter}: {}\n{}", finished.stdout, finished.stderr);
@@ -160,8 +172,7 @@ impl Guest {
         if !ended {
             let _ = write!(stderr, "\nswitched off after {:?}", self.patience);
         }
-        // The kernel's errors are there as well.
-        if read("code").trim() != "0" {
+        if read("code").is_empty() {
             let _ = write!(stderr, "\nthe console: {}", read("console"));
         }
         Finished { code: read("code").trim().parse().ok(), stdout: read("out"), stderr }

@@ -215,6 +215,26 @@ impl Dm {
         }
     }
 
+    /// Has the kernel forget a snapshot that is none: it takes its note of it away, finds no snapshot, and says so.
+    ///
+    /// # Errors
+    /// When it is still noted.
+    pub(super) fn forget_metadata(&self, pool: &str) -> Result<()> {
+        let answer = self.message(pool, "release_metadata_snap");
+        // What follows it commits that.
+        if let ThinPoolStatus::Working(status) = self.pool_status(pool)? {
+            self.set_transaction(pool, status.transaction_id, status.transaction_id)?;
+        }
+        match (self.held_metadata(pool)?, answer) {
+            (None, _) => Ok(()),
+            (Some(_), Err(failure)) => Err(failure.error),
+            (Some(block), Ok(())) => {
+                let reason = format!("a metadata snapshot in block {block} stays");
+                Err(Error::corrupt("read metadata of pool", pool, reason))
+            }
+        }
+    }
+
     /// Makes a thin device appear under a name. One that is there already stays, with the way in
     /// which it may be used; a removal that waits for the last close is called off.
     pub(super) fn activate(

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use cow::error::{Error, ErrorKind, Result};
@@ -27,7 +27,7 @@ impl Pool {
     pub(super) fn with_metadata<T>(&self, read: impl FnOnce(&OsStr) -> Result<T>) -> Result<T> {
         // There is one snapshot of it at most; a crash may have left it.
         let _one = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.dm.release_metadata(&self.name);
+        self.release_leftover(&self.metadata_device()?)?;
         self.read_metadata(read)
     }
 
@@ -49,14 +49,19 @@ impl Pool {
     }
 
     fn read_metadata<T>(&self, read: impl FnOnce(&OsStr) -> Result<T>) -> Result<T> {
-        let (_, _, params) = self.dm.table(&self.name)?;
-        let device = params.split(' ').next().unwrap_or_default();
-        let link = format!("/sys/dev/block/{device}");
-        let target = std::fs::read_link(&link).map_err(|e| Error::sys("read link", &link, e))?;
-        let node = Path::new("/dev").join(target.file_name().unwrap_or_default());
+        let node = self.metadata_device()?;
         self.dm.reserve_metadata(&self.name)?;
         let outcome = read(node.as_os_str());
         self.dm.release_metadata(&self.name);
         outcome
+    }
+
+    /// The device that has the metadata.
+    fn metadata_device(&self) -> Result<PathBuf> {
+        let (_, _, params) = self.dm.table(&self.name)?;
+        let device = params.split(' ').next().unwrap_or_default();
+        let link = format!("/sys/dev/block/{device}");
+        let target = std::fs::read_link(&link).map_err(|e| Error::sys("read link", &link, e))?;
+        Ok(Path::new("/dev").join(target.file_name().unwrap_or_default()))
     }
 }

@@ -30,6 +30,7 @@ mod dm;
 mod free;
 mod freeze;
 mod grow;
+mod held;
 mod journal;
 mod layer;
 mod loops;

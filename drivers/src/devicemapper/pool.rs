@@ -13,7 +13,7 @@ use super::options::Options;
 use super::state::{Base, PoolFile};
 
 /// The size of a block of a pool's metadata in bytes, fixed by the kernel.
-const METADATA_BLOCK: u64 = 4096;
+pub(super) const METADATA_BLOCK: u64 = 4096;
 
 /// How many locks there are for freezing: one device waits for no other, except by chance.
 const SHARDS: usize = 16;
