@@ -197,7 +197,7 @@ fn a_running_container_is_removed_without_a_word() {
     let mut stdout = BufReader::new(container.stdout.take().expect("its output is piped"));
     stdout.read_line(&mut line).expect("its output");
     assert_eq!(line, "runs\n", "the container runs");
-    // It may not have been told so yet.
+    // The daemon may not have been told so yet.
     assert_eq!(daemon.layerctl(["rm", "-f", "doomed"]).ok(), "doomed\n", "it is removed");
     let mut said = String::new();
     container.stderr.take().expect("piped").read_to_string(&mut said).expect("its messages");

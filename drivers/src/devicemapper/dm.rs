@@ -150,7 +150,7 @@ impl Dm {
     }
 
     /// Sends a message to a pool. The kernel commits the pool's metadata before it answers.
-    fn message(&self, pool: &str, text: &str) -> Result<(), DmFailure> {
+    pub(super) fn message(&self, pool: &str, text: &str) -> Result<(), DmFailure> {
         let name = dm_name(pool).map_err(DmFailure::other)?;
         match self.0.target_msg(&DevId::Name(name), None, text) {
             Ok(_) => Ok(()),
@@ -212,26 +212,6 @@ impl Dm {
         let held = self.held_metadata(pool).is_ok_and(|held| held.is_some());
         if held && let Err(failure) = self.message(pool, "release_metadata_snap") {
             tracing::warn!(error = %failure.error, "the metadata snapshot stays");
-        }
-    }
-
-    /// Has the kernel forget a snapshot that is none: it takes its note of it away, finds no snapshot, and says so.
-    ///
-    /// # Errors
-    /// When it is still noted.
-    pub(super) fn forget_metadata(&self, pool: &str) -> Result<()> {
-        let answer = self.message(pool, "release_metadata_snap");
-        // What follows it commits that.
-        if let ThinPoolStatus::Working(status) = self.pool_status(pool)? {
-            self.set_transaction(pool, status.transaction_id, status.transaction_id)?;
-        }
-        match (self.held_metadata(pool)?, answer) {
-            (None, _) => Ok(()),
-            (Some(_), Err(failure)) => Err(failure.error),
-            (Some(block), Ok(())) => {
-                let reason = format!("a metadata snapshot in block {block} stays");
-                Err(Error::corrupt("read metadata of pool", pool, reason))
-            }
         }
     }
 

@@ -55,11 +55,31 @@ impl Pool {
         let failed = |error| Error::sys("read metadata of pool", &self.name, error);
         if Metadata::open(device, OFlags::RDONLY).and_then(|m| m.is_free(held)).map_err(failed)? {
             self.wipe(device, held)?;
-            self.dm.forget_metadata(&self.name)?;
+            self.forget(held)?;
         } else {
             self.dm.release_metadata(&self.name);
         }
         Ok(())
+    }
+
+    /// Has the kernel take its note away of a snapshot that is none.
+    ///
+    /// # Errors
+    /// When it is still noted, what the kernel said to it.
+    fn forget(&self, block: u64) -> Result<()> {
+        // It fails once the note is gone, for there is no snapshot.
+        let answer = self.dm.message(&self.name, "release_metadata_snap");
+        // What follows it commits that.
+        let transaction = self.fill()?.transaction;
+        self.dm.set_transaction(&self.name, transaction, transaction)?;
+        if self.dm.held_metadata(&self.name)?.is_none() {
+            return Ok(());
+        }
+        let reason = format!("a half-made metadata snapshot in block {block} stays");
+        Err(answer.err().map_or_else(
+            || Error::corrupt("read metadata of pool", &self.name, reason),
+            |failure| failure.error,
+        ))
     }
 
     /// Wipes a block of the metadata, if it is free. The pool stands still meanwhile: what it has changed is
